@@ -1,0 +1,125 @@
+"""A pyfuse3 filesystem that does nothing: the ceiling of what any filesystem on this stack can reach.
+
+Names are kept in a dictionary and sizes with them, because the kernel would not go on without; what is written is
+thrown away and what is read is zeros. Every answer may be cached for 60 s; reading goes through the page cache and
+writing past it (direct_io), which is the fastest of the combinations.
+
+Run as `python -m benchmarks.null_filesystem MOUNTPOINT`; unmounting ends it.
+"""
+
+import errno
+import os
+import stat
+import sys
+
+import pyfuse3
+import trio
+
+CACHE_SECONDS = 60
+LONGEST_READ = 1024 * 1024
+DIRECTORY_MODE = stat.S_IFDIR | 0o755
+FILE_MODE = stat.S_IFREG | 0o644
+
+
+class NullFilesystem(pyfuse3.Operations):
+    """One directory of files without contents. All handlers run on one event loop, and none of them waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inodes: dict[bytes, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._next_inode = pyfuse3.ROOT_INODE + 1
+        self._zeros = bytes(LONGEST_READ)
+        # One reply of each kind is enough: pyfuse3 has copied it before the next request is looked at.
+        self._file = self._new_attributes(FILE_MODE)
+        self._root = self._new_attributes(DIRECTORY_MODE)
+        self._root.st_ino = pyfuse3.ROOT_INODE
+
+    @staticmethod
+    def _new_attributes(mode: int) -> pyfuse3.EntryAttributes:
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_mode = pyfuse3.ModeT(mode)
+        attributes.st_uid, attributes.st_gid = os.getuid(), os.getgid()
+        attributes.entry_timeout = attributes.attr_timeout = CACHE_SECONDS
+        return attributes
+
+    def _attributes(self, inode: int) -> pyfuse3.EntryAttributes:
+        if inode == pyfuse3.ROOT_INODE:
+            return self._root
+        self._file.st_ino = pyfuse3.InodeT(inode)
+        self._file.st_size = self._sizes[inode]
+        return self._file
+
+    async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._attributes(inode)
+
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        inode = self._inodes.get(name)
+        if inode is None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return self._attributes(inode)
+
+    async def create(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        inode = self._inodes[name] = self._next_inode
+        self._next_inode += 1
+        self._sizes[inode] = 0
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=True), self._attributes(inode)
+
+    async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if flags & os.O_TRUNC:
+            self._sizes[inode] = 0
+        writing = bool(flags & os.O_ACCMODE)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=writing, keep_cache=not writing)
+
+    async def setattr(
+        self,
+        inode: pyfuse3.InodeT,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: pyfuse3.FileHandleT | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        if fields.update_size:
+            self._sizes[inode] = attr.st_size
+        return self._attributes(inode)
+
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        length = max(0, min(size, self._sizes[fh] - off))
+        return self._zeros if length == LONGEST_READ else self._zeros[:length]
+
+    async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
+        end = off + len(buf)
+        if end > self._sizes[fh]:
+            self._sizes[fh] = end
+        return len(buf)
+
+    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
+        """Answered, where ENOSYS would spare the request: whoever tells errors at close() cannot do without it."""
+
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        pass
+
+    async def unlink(self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext) -> None:
+        del self._inodes[name]
+
+
+def main() -> None:
+    options = {*pyfuse3.default_options, "fsname=null", "subtype=null"}
+    pyfuse3.init(NullFilesystem(), sys.argv[1], options)
+    try:
+        trio.run(pyfuse3.main)
+    finally:
+        pyfuse3.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Pipelines and runs: making, finding and removing them, and the expiry of runs."""
+
+from engine.catalog import eviction, nodes
+from engine.catalog.transaction import Transaction
+from engine.errors import ExistsError, NotFoundError
+from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node, Removed, ScopeKind, ScopeName
+from engine.names import check_scope_name
+from engine.sqlite.database import Database, Row
+
+HOME = {ScopeKind.PIPELINE: PIPELINES_INO, ScopeKind.RUN: RUNS_INO}
+KIND_OF_HOME = {home: kind for kind, home in HOME.items()}
+
+_NO_PIPELINE = b""
+
+
+def find(database: Database, scope: ScopeName) -> int:
+    """The inode of a pipeline's or run's directory. Raises InvalidError and NotFoundError."""
+    check_scope_name(scope.kind.name.lower(), scope.name)
+    node = nodes.by_name(database, HOME[scope.kind], scope.name)
+    if node is None:
+        how = "pipeline create" if scope.kind is ScopeKind.PIPELINE else "run start"
+        raise NotFoundError(f"there is no {scope}: `fusefs {how} {scope.name.decode()}` makes it")
+    return node.ino
+
+
+def make(
+    tx: Transaction,
+    ino: int,
+    scope: ScopeName,
+    mode: int,
+    uid: int,
+    gid: int,
+    *,
+    object_limit: int | None = None,
+    pipeline: bytes | None = None,
+    protected: bool = False,
+) -> Node:
+    """Make a pipeline, or start a run, which may make older ones expire. Raises InvalidError and ExistsError."""
+    check_scope_name(scope.kind.name.lower(), scope.name)
+    home = HOME[scope.kind]
+    if nodes.by_name(tx.database, home, scope.name) is not None:
+        raise ExistsError(f"there is a {scope} already")
+    node = nodes.new_directory(tx, ino, home, scope.name, ino, mode, uid, gid)
+    tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, home))
+    group = None
+    if scope.kind is ScopeKind.RUN:
+        group = _NO_PIPELINE if pipeline is None else check_scope_name("pipeline", pipeline)
+    tx.rows(
+        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+        (ino, scope.kind, scope.name, object_limit, group, tx.now_ns, protected),
+    )
+    if group is not None:
+        expire(tx, group)
+    return node
+
+
+def expire(tx: Transaction, group: bytes) -> None:
+    """Take away the runs of one pipeline (or of none) that `run_expiry` newer ones have followed."""
+    if not tx.run_expiry:
+        return
+    rows = tx.rows(
+        "SELECT ino, name FROM scope WHERE kind = 2 AND pipeline = ?1 AND protected = 0 AND started_ns <="
+        " (SELECT started_ns FROM scope WHERE kind = 2 AND pipeline = ?1 ORDER BY started_ns DESC LIMIT 1 OFFSET ?2)"
+        " ORDER BY started_ns",
+        (group, tx.run_expiry),
+    )
+    for ino, name in rows:
+        tx.expired.append(Removed(ino, RUNS_INO, name, b"run/" + name))
+        doom(tx, ino, RUNS_INO, name)
+
+
+def expires_next(database: Database, ino: int) -> bool:
+    """Whether the start of one more run would make this run expire."""
+    row = database.row("SELECT pipeline, started_ns, protected FROM scope WHERE ino = ? AND kind = 2", (ino,))
+    expiry = database.value("SELECT run_expiry FROM store")
+    if row is None or row[2] or not expiry:
+        return False
+    newer: list[Row] = database.rows(
+        "SELECT 1 FROM scope WHERE kind = 2 AND pipeline = ? AND started_ns > ? LIMIT ?", (row[0], row[1], expiry)
+    )
+    return len(newer) >= int(expiry) - 1
+
+
+def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:
+    """After the start of run `ino`: what the next start would make expire, for kernels to stop caching it."""
+    row = tx.row("SELECT pipeline FROM scope WHERE ino = ?", (ino,))
+    if row is None or row[0] is None or tx.run_expiry < 2:
+        return []
+    rows = tx.rows(
+        "SELECT ino, name FROM scope WHERE kind = 2 AND pipeline = ? ORDER BY started_ns DESC LIMIT 1 OFFSET ?",
+        (row[0], tx.run_expiry - 1),
+    )
+    return [Removed(found, RUNS_INO, name, b"run/" + name) for found, name in rows]
+
+
+def doom(tx: Transaction, ino: int, parent: int, name: bytes) -> None:
+    """Take a whole directory out of the tree at once; `sweep` deletes what is in it in small steps."""
+    _detach(tx, ino)
+    tx.rows("DELETE FROM scope WHERE ino = ?", (ino,))
+    tx.tell(ino, parent, name)
+
+
+def sweep(tx: Transaction, limit: int) -> int:
+    """Delete up to `limit` names that `doom` took out of the tree. Returns how many steps it made, 0 at the end."""
+    top = tx.row("SELECT ino FROM doomed LIMIT 1")
+    if top is None:
+        return 0
+    entries = tx.rows("SELECT ino, kind, content FROM node WHERE parent = ? LIMIT ?", (top[0], limit))
+    for ino, kind, content in entries:
+        if kind == Kind.DIRECTORY:
+            _detach(tx, ino)
+        else:
+            eviction.forget(tx, ino)
+            tx.rows("DELETE FROM node WHERE ino = ?", (ino,))
+            tx.drop_content(content)
+    if not entries:
+        tx.rows("DELETE FROM node WHERE ino = ?", top)
+        tx.rows("DELETE FROM doomed WHERE ino = ?", top)
+    return len(entries) or 1
+
+
+def _detach(tx: Transaction, ino: int) -> None:
+    tx.rows("UPDATE node SET parent = 0, name = CAST(ino AS BLOB) WHERE ino = ?", (ino,))
+    tx.rows("INSERT INTO doomed VALUES (?)", (ino,))
+
+
+def count(tx: Transaction, scope: int, added: int) -> tuple[int, int, bool]:
+    """Add to a scope's number of objects. Returns the number, the limit (0: none) and whether it is a pipeline.
+
+    Raises NotFoundError when the run has expired or the pipeline was deleted.
+    """
+    row = tx.row(
+        "UPDATE scope SET objects = objects + ? WHERE ino = ? RETURNING objects, object_limit, kind", (added, scope)
+    )
+    if row is None:
+        raise NotFoundError("the pipeline or run is gone")
+    objects, own_limit, kind = row
+    is_pipeline = kind == ScopeKind.PIPELINE
+    return objects, eviction.limit_of(tx, own_limit) if is_pipeline else 0, is_pipeline
+
+
+def limit_all(tx: Transaction) -> None:
+    """Apply the store's limit to every pipeline that has none of its own, and the expiry to every group of runs."""
+    for ino, objects in tx.rows(
+        "SELECT ino, objects FROM scope WHERE kind = 1 AND object_limit IS NULL AND objects > ?", (tx.object_limit,)
+    ):
+        eviction.enforce(tx, ino, objects, tx.object_limit, 0)
+    for (group,) in tx.rows("SELECT DISTINCT pipeline FROM scope WHERE kind = 2"):
+        expire(tx, group)

@@ -1,0 +1,95 @@
+"""Rows of `node`: reading, adding and removing names."""
+
+from engine.catalog.transaction import Transaction
+from engine.errors import NotFoundError, NotPermittedError
+from engine.model import Attributes, Kind, Node, Removed
+from engine.sqlite.database import Database
+
+COLUMNS = (
+    "ino, parent, name, scope, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, put_ns, content, target, "
+    "xattrs"
+)
+_BY_INO = f"SELECT {COLUMNS} FROM node WHERE ino = ?"
+_BY_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name = ?"
+_AFTER_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
+_INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
+
+
+def by_ino(database: Database, ino: int) -> Node | None:
+    rows = database.rows(_BY_INO, (ino,))
+    return Node._make(rows[0]) if rows else None
+
+
+def by_name(database: Database, parent: int, name: bytes) -> Node | None:
+    rows = database.rows(_BY_NAME, (parent, name))
+    return Node._make(rows[0]) if rows else None
+
+
+def after_name(database: Database, parent: int, name: bytes, limit: int) -> list[Node]:
+    """Up to `limit` names of a directory in the order of their bytes, behind `name`."""
+    return [Node._make(row) for row in database.rows(_AFTER_NAME, (parent, name, limit))]
+
+
+def is_empty(database: Database, ino: int) -> bool:
+    return database.row("SELECT 1 FROM node WHERE parent = ? LIMIT 1", (ino,)) is None
+
+
+def path_of(database: Database, parent: int, name: bytes) -> bytes:
+    """The path from the root of the store to the name `name` in `parent`."""
+    parts = [name]
+    while (row := database.row("SELECT parent, name FROM node WHERE ino = ?", (parent,))) is not None and row[1]:
+        parts.append(row[1])
+        parent = row[0]
+    return b"/".join(reversed(parts))
+
+
+def removed(database: Database, node: Node) -> Removed:
+    return Removed(node.ino, node.parent, node.name, path_of(database, node.parent, node.name), node)
+
+
+def touch_directory(tx: Transaction, ino: int) -> int:
+    """Give a directory the time of a change of its entries (POSIX rename, open, unlink: st_mtime and st_ctime).
+
+    Returns its scope. Raises NotFoundError when it is gone and NotPermittedError in the fixed part of the tree.
+    """
+    row = tx.row(
+        "UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2 AND kind = 0 RETURNING scope", (tx.now_ns, ino)
+    )
+    if row is None:
+        raise NotFoundError("the directory is gone")
+    if not row[0]:
+        raise NotPermittedError("objects and directories live inside a pipeline or a run, not beside it")
+    return int(row[0])
+
+
+def insert(tx: Transaction, node: Node, *, evictable: bool = False) -> None:
+    tx.rows(_INSERT, (*node, 1 if evictable else 0))
+
+
+def delete(tx: Transaction, node: Node) -> None:
+    """Remove a name; its value is left to be deleted when nobody has it open any more."""
+    tx.rows("DELETE FROM node WHERE ino = ?", (node.ino,))
+    tx.drop_content(node.content, node.ino, node.parent, node.name)
+
+
+def set_attributes(tx: Transaction, ino: int, attributes: Attributes) -> Node:
+    """Set what `attributes` names, and the time of the change. Raises NotFoundError."""
+    row = tx.row(
+        "UPDATE node SET mode = coalesce(?, mode), uid = coalesce(?, uid), gid = coalesce(?, gid),"
+        " atime_ns = coalesce(?, atime_ns), mtime_ns = coalesce(?, mtime_ns), ctime_ns = ?"
+        f" WHERE ino = ? RETURNING {COLUMNS}",
+        (*attributes, tx.now_ns, ino),
+    )
+    if row is None:
+        raise NotFoundError("the file is gone")
+    tx.tell(ino, 0, b"")
+    return Node._make(row)
+
+
+def new_directory(
+    tx: Transaction, ino: int, parent: int, name: bytes, scope: int, mode: int, uid: int, gid: int
+) -> Node:
+    now = tx.now_ns
+    node = Node(ino, parent, name, scope, Kind.DIRECTORY, mode, uid, gid, 0, now, now, now, 0, 0, None, None)
+    insert(tx, node)
+    return node

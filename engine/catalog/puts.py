@@ -1,0 +1,134 @@
+"""The Put itself: a new value takes a name, in the caller's transaction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from engine.catalog import eviction, lifetimes, nodes
+from engine.catalog.transaction import Transaction
+from engine.errors import ExistsError, IsDirectoryError, NotFoundError, TooLargeError
+from engine.model import Kind, Node
+from engine.sqlite.database import Database
+
+
+class How(IntEnum):
+    """What a Put does where the name has a value already. The numbers are stored."""
+
+    REPLACE = 1
+    IF_ABSENT = 2
+    """O_CREAT of one that wrote nothing: a value that appeared meanwhile stands."""
+    APPEND = 3
+    CREATE = 4
+    """O_EXCL, or a Put without force: ExistsError where the name is taken."""
+
+
+@dataclass(slots=True)
+class Put:
+    """A value and the name that it is to have."""
+
+    ino: int
+    """The inode number that the object will have."""
+    parent: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    content: int = 0
+    """Its number in the content engine; 0 when it is empty."""
+    size: int = 0
+    how: How = How.REPLACE
+    atime_ns: int | None = None
+    """None: the time of the Put."""
+    mtime_ns: int | None = None
+    xattrs: bytes | None = None
+
+
+Join = Callable[[Node, Put], tuple[int, int]]
+"""Makes the value of a node with that of an append behind it: its content's number and its size."""
+
+
+def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
+    """Publish a value under its name, evicting what must go. Returns what the name is then, and was before.
+
+    Raises NotFoundError when the directory is gone, IsDirectoryError, ExistsError, NotPermittedError and
+    TooLargeError.
+    """
+    old = nodes.by_name(tx.database, put.parent, put.name)
+    content, size, ino = put.content, put.size, put.ino
+    mode, uid, gid, xattrs = put.mode, put.uid, put.gid, put.xattrs
+    if old is not None:
+        if old.kind == Kind.DIRECTORY:
+            raise IsDirectoryError("a directory has this name")
+        if put.how is How.CREATE:
+            raise ExistsError("the name is taken")
+        if put.how is How.IF_ABSENT:
+            tx.drop_content(content)
+            return old, None
+        if put.how is How.APPEND and old.kind == Kind.OBJECT:
+            content, size = join(old, put)
+            mode, uid, gid, xattrs = old.mode, old.uid, old.gid, old.xattrs
+    if tx.max_object_size and size > tx.max_object_size:
+        raise TooLargeError(f"the value has {size} bytes, and max_object_size is {tx.max_object_size}")
+    scope = nodes.touch_directory(tx, put.parent)
+    now = tx.tick()
+    atime = now if put.atime_ns is None else put.atime_ns
+    mtime = now if put.mtime_ns is None else put.mtime_ns
+    new = Node(
+        ino,
+        put.parent,
+        put.name,
+        scope,
+        Kind.OBJECT,
+        mode,
+        uid,
+        gid,
+        size,
+        atime,
+        mtime,
+        now,
+        now,
+        content,
+        None,
+        xattrs,
+    )
+    if old is not None:
+        nodes.delete(tx, old)
+    added = 0 if old is not None and old.kind == Kind.OBJECT else 1
+    objects, limit, is_pipeline = lifetimes.count(tx, scope, added)
+    nodes.insert(tx, new, evictable=is_pipeline)
+    if is_pipeline:
+        if old is not None:
+            eviction.inherit(tx, old.ino, ino)
+        eviction.enforce(tx, scope, objects, limit, ino)
+    return new, old
+
+
+_INTENT_COLUMNS = (
+    "ino, handle, session, prepared, how, parent, name, mode, uid, gid, size, atime_ns, mtime_ns, content, xattrs"
+)
+
+
+def keep_intent(database: Database, handle: int, session: int, prepared: int, put: Put) -> None:
+    """Write down that a Put is to be published although its process may die before it is.
+
+    Raises NotFoundError when the pipeline, run or directory that it is for is gone.
+    """
+    kept = database.rows(
+        f"INSERT OR REPLACE INTO intent ({_INTENT_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+        " WHERE EXISTS (SELECT 1 FROM node JOIN scope ON scope.ino = node.scope WHERE node.ino = ?) RETURNING 1",
+        (
+            *(put.ino, handle, session, prepared, put.how, put.parent, put.name, put.mode, put.uid, put.gid, put.size),
+            *(put.atime_ns, put.mtime_ns, put.content, put.xattrs, put.parent),
+        ),
+    )
+    if not kept:
+        raise NotFoundError("the pipeline, run or directory is gone")
+
+
+def intents_of(tx: Transaction, session: int) -> list[tuple[int, Put]]:
+    """The Puts that a session wrote down and did not publish, in the order of their closes."""
+    rows = tx.rows(f"SELECT {_INTENT_COLUMNS} FROM intent WHERE session = ? ORDER BY prepared", (session,))
+    return [
+        (handle, Put(ino, parent, name, mode, uid, gid, content, size, How(how), atime, mtime, xattrs))
+        for ino, handle, _, _, how, parent, name, mode, uid, gid, size, atime, mtime, content, xattrs in rows
+    ]

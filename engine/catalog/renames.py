@@ -1,0 +1,137 @@
+"""rename(2): atomic, replacing, within and across pipelines and runs (POSIX rename; Linux renameat2)."""
+
+from engine.catalog import eviction, lifetimes, nodes
+from engine.catalog.transaction import Transaction
+from engine.errors import (
+    ExistsError,
+    InvalidError,
+    IsDirectoryError,
+    NotDirectoryError,
+    NotEmptyError,
+    NotFoundError,
+    NotPermittedError,
+)
+from engine.model import Kind, Node
+
+_MOVE = "UPDATE node SET parent = ?, name = ?, scope = ?, evictable = ?, ctime_ns = ? WHERE ino = ?"
+
+_SUBTREE = (
+    "WITH RECURSIVE below(ino, kind) AS (SELECT ino, kind FROM node WHERE ino = ? UNION ALL"
+    " SELECT node.ino, node.kind FROM node JOIN below ON node.parent = below.ino WHERE below.kind = 0)"
+)
+
+
+def rename(
+    tx: Transaction, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool
+) -> Node | None:
+    """Give a name another place. Returns what it replaced, None when the place was free or is the same.
+
+    Raises NotFoundError, NotPermittedError for pipelines, runs and what is beside them, ExistsError without `replace`,
+    and as POSIX has it IsDirectoryError, NotDirectoryError, NotEmptyError, InvalidError for a directory into itself.
+    """
+    source = _movable(tx, parent, name)
+    scope = nodes.touch_directory(tx, new_parent)
+    target = nodes.by_name(tx.database, new_parent, new_name)
+    if target is not None:
+        if not replace:
+            raise ExistsError("the new name is taken")
+        if target.ino == source.ino:
+            return None
+        _check_replaceable(tx, source, target)
+    _check_not_into_itself(tx, source, new_parent)
+    nodes.touch_directory(tx, parent)
+    if target is not None:
+        nodes.delete(tx, target)
+        if target.kind == Kind.OBJECT:
+            lifetimes.count(tx, scope, -1)
+    tx.tell(source.ino, parent, name)
+    _move(tx, source, new_parent, new_name, scope)
+    if source.kind == Kind.OBJECT:
+        _settle(tx, source, target, scope)
+    _enforce(tx, source, scope)
+    return target
+
+
+def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
+    """Swap two names (RENAME_EXCHANGE). Raises as `rename`."""
+    first = _movable(tx, parent, name)
+    second = _movable(tx, other_parent, other_name)
+    if first.ino == second.ino:
+        return
+    _check_not_into_itself(tx, first, other_parent)
+    _check_not_into_itself(tx, second, parent)
+    first_scope = nodes.touch_directory(tx, parent)
+    second_scope = nodes.touch_directory(tx, other_parent)
+    tx.tell(first.ino, parent, name)
+    tx.tell(second.ino, other_parent, other_name)
+    # Out of the way first: two rows may not have one name, not even for a moment.
+    tx.rows("UPDATE node SET parent = 0, name = CAST(ino AS BLOB) WHERE ino = ?", (second.ino,))
+    _move(tx, first, other_parent, other_name, second_scope)
+    _move(tx, second, parent, name, first_scope)
+    # Only now: each has left the place that the other takes.
+    _enforce(tx, first, second_scope)
+    _enforce(tx, second, first_scope)
+
+
+def _movable(tx: Transaction, parent: int, name: bytes) -> Node:
+    source = nodes.by_name(tx.database, parent, name)
+    if source is None:
+        raise NotFoundError("there is no such name")
+    if source.scope in (0, source.ino):
+        raise NotPermittedError("pipelines, runs and the directories above them cannot be renamed")
+    return source
+
+
+def _check_replaceable(tx: Transaction, source: Node, target: Node) -> None:
+    if source.kind == Kind.DIRECTORY:
+        if target.kind != Kind.DIRECTORY:
+            raise NotDirectoryError("a directory cannot replace what is none")
+        if not nodes.is_empty(tx.database, target.ino):
+            raise NotEmptyError("the directory to be replaced is not empty")
+    elif target.kind == Kind.DIRECTORY:
+        raise IsDirectoryError("only a directory can replace a directory")
+
+
+def _check_not_into_itself(tx: Transaction, source: Node, directory: int) -> None:
+    if source.kind != Kind.DIRECTORY:
+        return
+    while directory:
+        if directory == source.ino:
+            raise InvalidError("a directory cannot be moved into itself")
+        directory = tx.rows("SELECT parent FROM node WHERE ino = ?", (directory,))[0][0]
+
+
+def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -> None:
+    """Change the place of a name and the scope of what is below it; `_enforce` is to follow."""
+    if scope == source.scope:
+        tx.rows(
+            "UPDATE node SET parent = ?, name = ?, ctime_ns = ? WHERE ino = ?", (parent, name, tx.now_ns, source.ino)
+        )
+        return
+    moved = 1 if source.kind == Kind.OBJECT else 0
+    if source.kind == Kind.DIRECTORY:
+        moved = tx.rows(f"{_SUBTREE} SELECT count(*) FROM below WHERE kind = 1", (source.ino,))[0][0]
+    lifetimes.count(tx, source.scope, -moved)
+    _, _, is_pipeline = lifetimes.count(tx, scope, moved)
+    if source.kind == Kind.DIRECTORY:
+        tx.rows(
+            f"{_SUBTREE} UPDATE node SET scope = ?, evictable = (kind = 1 AND ?) WHERE ino IN (SELECT ino FROM below)",
+            (source.ino, scope, is_pipeline),
+        )
+    evictable = is_pipeline and source.kind == Kind.OBJECT
+    tx.rows(_MOVE, (parent, name, scope, evictable, tx.now_ns, source.ino))
+
+
+def _enforce(tx: Transaction, moved: Node, scope: int) -> None:
+    """Let the limit of the scope that a name came to apply."""
+    if scope != moved.scope:
+        objects, limit, _ = lifetimes.count(tx, scope, 0)
+        eviction.enforce(tx, scope, objects, limit, moved.ino if moved.kind == Kind.OBJECT else 0)
+
+
+def _settle(tx: Transaction, source: Node, target: Node | None, scope: int) -> None:
+    """What the moved object had displaced comes back into the place that it left or freed."""
+    if target is not None or scope != source.scope:
+        eviction.restore(tx, source.ino)
+    if target is not None:
+        eviction.inherit(tx, target.ino, source.ino)

@@ -1,0 +1,56 @@
+"""A content engine in the memory of the process: for tests, and for stores that nobody needs tomorrow.
+
+The lock protects `_values`. A value is an immutable bytes object and is shared with callers, never copied, which
+makes the interface's defaults as good as anything written for this engine: none is overridden.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import ClassVar
+
+from engine.errors import ExistsError, InvalidError, NotFoundError
+from engine.interface import ObjectEngine, check_key
+
+
+class MemoryEngine(ObjectEngine):
+    """Keeps values until it is closed or the process ends. Two of them share nothing."""
+
+    persistent: ClassVar[bool] = False
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        """Make an empty engine. It has no options: InvalidError for any but an empty "location"."""
+        for name, value in options.items():
+            if name != "location" or value:
+                raise InvalidError(f"the memory engine takes no option, and got {name} = {value!r}")
+        self._lock = threading.Lock()
+        self._values: dict[str, bytes] = {}
+
+    def get_object(self, key: str) -> bytes:
+        check_key(key)
+        # No lock: one look-up in a dict is atomic, and the value never changes.
+        value = self._values.get(key)
+        if value is None:
+            raise NotFoundError(f"no object {key!r}")
+        return value
+
+    def put_object(self, key: str, content: bytes, force: bool = False) -> None:
+        check_key(key)
+        value = bytes(content)  # the same object where it is bytes already, a copy where it could change
+        with self._lock:
+            if not force and key in self._values:
+                raise ExistsError(f"object {key!r} exists")
+            self._values[key] = value
+
+    def list_object_keys(self, prefix: str = "") -> list[str]:
+        with self._lock:
+            return [key for key in self._values if key.startswith(prefix)]
+
+    def delete_object(self, key: str) -> None:
+        check_key(key)
+        with self._lock:
+            if self._values.pop(key, None) is None:
+                raise NotFoundError(f"no object {key!r}")
+
+    def close(self) -> None:
+        with self._lock:
+            self._values.clear()

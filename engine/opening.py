@@ -1,0 +1,108 @@
+"""Opening a store: its file, its content engine, the limits it is told, and what a dead process left to do."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+from engine.catalog import lifetimes
+from engine.catalog.transaction import Transaction
+from engine.config import ObjectStoreSettings
+from engine.errors import OpenError, StoreError
+from engine.interface import ObjectEngine
+from engine.registry import EMBEDDED, load_engine
+from engine.sessions import Sessions
+from engine.sqlite import migrations
+from engine.sqlite.content import SqliteEngine
+from engine.sqlite.database import Database
+from engine.store import Store
+
+DEFAULT_OBJECT_LIMIT = 50
+DEFAULT_RUN_EXPIRY = 50
+DEFAULT_MAX_OBJECT_SIZE = 0
+
+
+def open_store(settings: ObjectStoreSettings, *, read_only: bool = False, create: bool = True) -> Store:
+    """Open the store that `settings` describe; make it where there is none and `create` is true.
+
+    Limits that the settings name are kept in the store and hold for everybody from now on. Raises OpenError, with the
+    store left as it was, and InvalidError for an engine that is not installed.
+    """
+    if read_only and _left_by_the_dead(settings):
+        # What a process acknowledged before it died is to be read as well: it is published first.
+        open_store(settings, create=False).close()
+    engine = None if settings.engine == EMBEDDED else load_engine(settings.engine, settings.options)
+    path = Path(settings.path) if engine is None or engine.persistent else None
+    database: Database | None = None
+    try:
+        if path is not None:
+            _check_path(path, create=create and not read_only)
+        database = Database(path, read_only=read_only)
+        store = _open(database, engine, settings)
+    except BaseException:
+        if engine is not None:
+            engine.close()
+        if database is not None:
+            database.close()
+        raise
+    return store
+
+
+def _left_by_the_dead(settings: ObjectStoreSettings) -> bool:
+    path = Path(settings.path)
+    if not path.is_file() or not os.access(path, os.W_OK):
+        return False
+    try:
+        migrations.check_file(path)
+        with closing(Database(path, read_only=True)) as database, closing(Sessions(database)) as sessions:
+            return migrations.is_current(database) and bool(sessions.dead())
+    except StoreError:
+        return False  # opening the store says what is wrong
+
+
+def _check_path(path: Path, *, create: bool) -> None:
+    try:
+        migrations.check_file(path)
+        if path.exists():
+            return
+        if not create:
+            raise OpenError(f"there is no store at {path}: `fusefs mount` and `fusefs pipeline create` make one")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # For the owner alone, whatever the umask; SQLite gives its other files the same mode.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise OpenError(f"cannot make a store at {path}: {error.strerror}") from error
+
+
+def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStoreSettings) -> Store:
+    if not database.read_only and database.path is not None and not os.access(database.path, os.W_OK):
+        raise OpenError(f"{database.path} is not writable")
+    migrations.prepare(
+        database,
+        settings.engine,
+        object_limit=_or(settings.pipeline_object_limit, DEFAULT_OBJECT_LIMIT),
+        run_expiry=_or(settings.run_object_expiry, DEFAULT_RUN_EXPIRY),
+        max_object_size=_or(settings.max_object_size, DEFAULT_MAX_OBJECT_SIZE),
+    )
+    store = Store(database, engine if engine is not None else SqliteEngine({}, database))
+    if not database.read_only:
+        _apply_limits(database, settings)
+        store.publisher.recover()
+    return store
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _apply_limits(database: Database, settings: ObjectStoreSettings) -> None:
+    told = (settings.pipeline_object_limit, settings.run_object_expiry, settings.max_object_size)
+    current = database.row("SELECT object_limit, run_expiry, max_object_size FROM store")
+    assert current is not None
+    wanted = tuple(_or(new, old) for new, old in zip(told, current, strict=True))
+    if wanted == current:
+        return
+    with database.write():
+        database.rows("UPDATE store SET object_limit = ?, run_expiry = ?, max_object_size = ?", wanted)
+        lifetimes.limit_all(Transaction(database, 0))

@@ -1,0 +1,85 @@
+"""Who has the store open: a number for each process, alive while the process holds a lock of the kernel's.
+
+The lock is an open-file-description lock on one byte of a file beside the store, so it goes with the process however
+that ends, and holds between two stores opened in one process as well (fcntl(2), F_OFD_SETLK).
+"""
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from engine.errors import OpenError
+from engine.sqlite.database import Database
+from engine.sqlite.fullness import again_when_full
+
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+def _lock_of(byte: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+
+
+class Sessions:
+    """The sessions of one store, and this process's own (number 0 until `ensure`)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._fd = -1
+        self.own = 0
+
+    def ensure(self) -> int:
+        """Have a session, which others see as alive from now on. Not inside a transaction. Raises StoreError."""
+        if not self.own:
+            with self._database.write():
+                number = self._database.value(
+                    "INSERT INTO session (seen, pid) VALUES ((SELECT clock_ns FROM store), ?) RETURNING id",
+                    (os.getpid(),),
+                )
+                if self._database.path is not None:
+                    # Locked before it can be seen: nobody takes it for dead.
+                    fcntl.fcntl(self._lock_file(), fcntl.F_OFD_SETLK, _lock_of(number))
+            self.own = int(number)
+        return self.own
+
+    def dead(self) -> list[int]:
+        """The sessions whose processes are gone."""
+        numbers = [row[0] for row in self._database.rows("SELECT id FROM session WHERE id <> ?", (self.own,))]
+        return [number for number in numbers if not self._is_locked(number)]
+
+    @again_when_full
+    def end(self) -> None:
+        """Leave: what this session had to hear of, it need not hear of any more.
+
+        With Puts left that were acknowledged and not published, it stays in the list, dead: whoever opens the store
+        next publishes them.
+        """
+        if self.own:
+            with self._database.write():
+                self._database.rows("DELETE FROM pin WHERE session = ?", (self.own,))
+                self._database.rows(
+                    "DELETE FROM session WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM intent WHERE session = ?1)"
+                    " AND NOT EXISTS (SELECT 1 FROM draft WHERE session = ?1)",
+                    (self.own,),
+                )
+            self.own = 0
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock file, and with it of the session, as the death of the process does."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _is_locked(self, number: int) -> bool:
+        answer = fcntl.fcntl(self._lock_file(), fcntl.F_OFD_GETLK, _lock_of(number))
+        return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
+
+    def _lock_file(self) -> int:
+        if self._fd < 0:
+            path = Path(f"{self._database.path}-lock")
+            try:
+                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise OpenError(f"cannot open the store's lock file {path}: {error.strerror}") from error
+        return self._fd

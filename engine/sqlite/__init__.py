@@ -1,0 +1,1 @@
+"""The embedded default: catalog and contents in one SQLite file."""

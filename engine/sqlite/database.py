@@ -1,0 +1,266 @@
+"""The SQLite file: its connections, its transactions, and what its errors mean.
+
+Two connections. The main one belongs to the thread that opened the database (the mount's event loop, or a program);
+every other thread shares the second, under a lock. Whoever writes holds `_write_lock`, so that the threads of
+one process queue for SQLite's write lock instead of polling for it. A database in memory has the main one only.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from engine.errors import (
+    InternalError,
+    OpenError,
+    OutOfSpaceError,
+    ReadOnlyError,
+    StoreError,
+    UnavailableError,
+)
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a statement waits for another process's transaction before UnavailableError."""
+
+_PAGE_SIZE = 4096
+_CACHE_KIB = 16 * 1024
+_CHECKPOINT_PAGES = 16384
+"""Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
+
+_MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
+    (apsw.FullError, OutOfSpaceError),
+    (apsw.BusyError, UnavailableError),
+    (apsw.LockedError, UnavailableError),
+    (apsw.ReadOnlyError, ReadOnlyError),
+    (apsw.NotADBError, OpenError),
+    (apsw.CantOpenError, OpenError),
+]
+
+Row = tuple[Any, ...]
+
+
+def translate(error: apsw.Error) -> StoreError:
+    """The engine's error for SQLite's `error`; InternalError for what has no other meaning."""
+    for source, meaning in _MEANINGS:
+        if isinstance(error, source):
+            return meaning(f"the store's database says: {error}")
+    return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
+
+
+class Database:
+    """One SQLite file, or one in memory where `path` is None. `read_only` refuses every write."""
+
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._owner = threading.get_ident()
+        self._write_lock = threading.RLock()
+        self._side_lock = threading.RLock()
+        self._side: apsw.Connection | None = None
+        self._log_pages = 0
+        self._wal_fd = -1
+        self._main = self._connect()
+        self._data_version = 0
+        self._closed = False
+        self._writer: int | None = None
+        """The thread that is in a transaction that may write; set and cleared by itself."""
+
+    def _connect(self) -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        if self.read_only:
+            flags = apsw.SQLITE_OPEN_READONLY
+        try:
+            connection = apsw.Connection(":memory:" if self.path is None else str(self.path), flags=flags)
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (see sync).
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            # A checkpoint can take as long as the disk likes: upkeep does it, in a thread, not the commit of a Put.
+            connection.wal_autocheckpoint(0)
+            connection.set_wal_hook(self._on_commit)
+        except apsw.Error as error:
+            raise translate(error) from error
+        return connection
+
+    def _on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    @contextmanager
+    def _mine(self) -> Iterator[apsw.Connection]:
+        """The connection of the calling thread, which no other thread uses meanwhile."""
+        if self.path is not None and threading.get_ident() == self._owner:
+            yield self._main
+            return
+        with self._side_lock:
+            if self.path is None:
+                yield self._main
+                return
+            if self._side is None:
+                self._side = self._connect()
+            yield self._side
+
+    def adopt(self) -> None:
+        """Make the calling thread the owner of the main connection."""
+        self._owner = threading.get_ident()
+
+    def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement and return all its rows. Raises StoreError."""
+        try:
+            if self.path is not None and threading.get_ident() == self._owner:
+                return self._main.execute(sql, arguments).fetchall()
+            with self._mine() as connection:
+                return connection.execute(sql, arguments).fetchall()
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def row(self, sql: str, arguments: Sequence[Any] = ()) -> Row | None:
+        """Run one statement that has at most one row. Raises StoreError."""
+        found = self.rows(sql, arguments)
+        return found[0] if found else None
+
+    def value(self, sql: str, arguments: Sequence[Any] = ()) -> Any:
+        """Run one statement that has exactly one row of one column. Raises StoreError."""
+        return self.rows(sql, arguments)[0][0]
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """A transaction that may write: all of the block, or nothing of it. Not to be nested. Raises StoreError."""
+        if self.read_only:
+            raise ReadOnlyError("the store is open for reading only")
+        with self._write_lock, self._mine() as connection:
+            self.rows("BEGIN IMMEDIATE")
+            self._writer = threading.get_ident()
+            try:
+                yield
+                self.rows("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors (a full disk); then there is nothing left to do.
+                if connection.in_transaction:
+                    self.rows("ROLLBACK")
+                raise
+            finally:
+                self._writer = None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the calling thread is in a transaction that may write."""
+        return self._writer == threading.get_ident()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """The caller's transaction where there is one, else a transaction of its own."""
+        if self.in_transaction:
+            yield
+        else:
+            with self.write():
+                yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A transaction that reads: all of the block sees the store at one moment."""
+        with self._mine() as connection:
+            if connection.in_transaction:
+                yield
+                return
+            self.rows("BEGIN")
+            try:
+                yield
+            finally:
+                # A reader that nobody finished may outlive the store.
+                if not self._closed:
+                    self.rows("COMMIT")
+
+    def use_log(self) -> None:
+        """Have the file in WAL mode, which it keeps. Only for a file known to be ours, or still empty."""
+        self.rows(f"PRAGMA page_size = {_PAGE_SIZE}")
+        self.rows("PRAGMA journal_mode = WAL")
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another connection has committed since the last call. Costs one small read and no disk access."""
+        version = self.value("PRAGMA data_version")
+        changed = version != self._data_version
+        self._data_version = version
+        return bool(changed)
+
+    def sync(self) -> None:
+        """Return once everything committed survives a power cut. Waits for the disk: not for the event loop.
+
+        One fdatasync of the log is enough: what a checkpoint took out of the log, it synced into the database.
+        """
+        if self.path is None:
+            return
+        try:
+            with self._side_lock:
+                if self._wal_fd < 0:
+                    self._wal_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+                    _sync_directory(self.path.parent)
+            os.fdatasync(self._wal_fd)
+        except OSError as error:
+            raise InternalError(f"the store's log cannot be synced: {error}") from error
+
+    def checkpoint_due(self) -> bool:
+        """Whether the log has grown enough to be written back, or so far that the disk may not hold it twice."""
+        if self.path is None or self._log_pages < _CHECKPOINT_PAGES // 64:
+            return False
+        if self._log_pages >= _CHECKPOINT_PAGES:
+            return True
+        disk = os.statvfs(self.path.parent)
+        return self.log_bytes * 2 > disk.f_bavail * disk.f_frsize
+
+    @property
+    def log_bytes(self) -> int:
+        """How much the log holds that the database may have to take in."""
+        return self._log_pages * _PAGE_SIZE
+
+    @property
+    def unused_bytes(self) -> int:
+        """How much of the file can be used again."""
+        return int(self.value("PRAGMA freelist_count") * self.value("PRAGMA page_size"))
+
+    def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        """Write the log back to the database as far as readers allow. Waits for the disk: not for the event loop.
+
+        First beside the writers, who may add to the log meanwhile; then what they added, while they wait, so that the
+        log can start again from its beginning instead of growing for as long as somebody writes. `finish` is the mode
+        of the second step.
+        """
+        if self.path is None or self.read_only:
+            return
+        try:
+            with closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+                connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                with self._write_lock:
+                    connection.wal_checkpoint(mode=finish)
+                    self._log_pages = 0
+        except (apsw.BusyError, apsw.FullError):
+            return  # somebody reads from the log, or the disk is full: what is left of it stays for the next time
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def close(self) -> None:
+        """Close the file. The last process to close it writes the log back."""
+        with self._side_lock:
+            self._closed = True
+            if self._side is not None:
+                self._side.close()
+                self._side = None
+            self._main.close()
+            if self._wal_fd >= 0:
+                os.close(self._wal_fd)
+                self._wal_fd = -1
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut: SQLite does not sync the one of its log at once."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

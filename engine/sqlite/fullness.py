@@ -1,0 +1,75 @@
+"""A full disk: values are refused before it is quite full, so that what makes room always fits.
+
+Deleting takes space before it gives some back, since SQLite writes to its log first, and the log can only be shortened
+once the database has taken in what it holds. So a Put must leave room for the log, for the database to take it in, and
+a little more.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import apsw
+
+from engine.errors import OutOfSpaceError
+from engine.sqlite.database import Database
+
+HEADROOM_BYTES = 6 * 1024 * 1024
+"""What Puts that make the database grow leave free for deletions, upkeep and the log."""
+
+_LEAST_BYTES = 256 * 1024
+"""What every Put leaves free."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def require_space(database: Database, size: int) -> None:
+    """Raise OutOfSpaceError unless a value of `size` bytes can be stored, and the log be written back after it."""
+    if database.path is None or _fits(database, size):
+        return
+    make_room(database)
+    if not _fits(database, size):
+        raise OutOfSpaceError(f"the disk of the store has less than {HEADROOM_BYTES >> 20} MiB to spare")
+
+
+def is_nearly_full(database: Database) -> bool:
+    """Whether the disk has so little left that what is kept just in case should go."""
+    if database.path is None:
+        return False
+    disk = os.statvfs(database.path.parent)
+    return disk.f_bavail * disk.f_frsize < 2 * HEADROOM_BYTES
+
+
+def _fits(database: Database, size: int) -> bool:
+    assert database.path is not None
+    disk = os.statvfs(database.path.parent)
+    available = disk.f_bavail * disk.f_frsize
+    growth = database.log_bytes + size
+    if available >= HEADROOM_BYTES + size + growth:
+        return True
+    # On a disk that is full the database stays as large as it is, and what was deleted in it is used again.
+    return available >= size + _LEAST_BYTES and database.unused_bytes >= growth
+
+
+def make_room(database: Database) -> None:
+    """Write the log back and shorten it. Waits for the disk, which is nearly full: an emergency."""
+    if not database.read_only and not database.in_transaction:
+        database.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def again_when_full(method: Method) -> Method:
+    """Try a method of an object with a `_database` once more, after making room, when the disk is full.
+
+    For what is a transaction of its own and leaves nothing when it fails.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(self, *arguments, **options)
+        except OutOfSpaceError:
+            make_room(self._database)
+            return method(self, *arguments, **options)
+
+    return cast(Method, wrapper)

@@ -1,0 +1,114 @@
+"""Making a store's file, recognising one, and bringing an older one up to date."""
+
+import os
+import secrets
+import time
+from importlib import resources
+from pathlib import Path
+
+from engine.errors import OpenError
+from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
+from engine.sqlite.database import Database
+
+APPLICATION_ID = 0x66757365
+VERSION = 1
+
+_MIGRATIONS: dict[int, str] = {}
+"""By the version that they start from: statements that lead to the next, in one transaction with its record."""
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def check_file(path: Path) -> None:
+    """Raise OpenError when `path` is there and cannot be a store; says what it is instead. Changes nothing."""
+    if path.is_dir():
+        raise OpenError(f"{path} is a directory: name the store's file, such as {path / 'objects.db'}")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise OpenError(f"{path} is not a regular file")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise OpenError(f"cannot read {path}: {error.strerror}") from error
+    if magic and magic != _SQLITE_MAGIC:
+        raise OpenError(f"{path} is not a fusefs store")
+
+
+def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: int, max_object_size: int) -> None:
+    """Make the tables of a new store, or check and migrate those of an old one.
+
+    Raises OpenError for a database of something else, of a newer fusefs, or of another content engine.
+    """
+    if database.value("PRAGMA application_id") == 0 and database.value("SELECT count(*) FROM sqlite_master") == 0:
+        if database.read_only:
+            raise OpenError(f"{database.path} is empty: there is no store to read")
+        database.use_log()
+        _create(database, engine, object_limit, run_expiry, max_object_size)
+    _check_format(database)
+    if not database.read_only:
+        database.use_log()
+    stored = database.value("SELECT engine FROM store")
+    if stored != engine:
+        raise OpenError(
+            f"this store keeps its values in the engine {stored!r}, not in {engine!r}: set engine to {stored!r}"
+        )
+
+
+def is_current(database: Database) -> bool:
+    """Whether this is a store in the format of this program."""
+    return bool(
+        database.value("PRAGMA application_id") == APPLICATION_ID and database.value("PRAGMA user_version") == VERSION
+    )
+
+
+def _check_format(database: Database) -> None:
+    if database.value("PRAGMA application_id") != APPLICATION_ID:
+        raise OpenError(f"{database.path} is an SQLite database, but not a fusefs store")
+    version = database.value("PRAGMA user_version")
+    if version > VERSION:
+        raise OpenError(
+            f"{database.path} was written by a newer fusefs (format {version}, known is {VERSION}): upgrade fusefs"
+        )
+    if version < VERSION and version not in _MIGRATIONS:
+        raise OpenError(f"{database.path} has the format {version}, which no fusefs wrote: the file is damaged")
+    if version < VERSION and database.read_only:
+        raise OpenError(f"{database.path} has the older format {version}: open it for writing once to migrate it")
+    while version < VERSION:
+        with database.write():
+            version = database.value("PRAGMA user_version")
+            if version >= VERSION:
+                break
+            _run_script(database, _MIGRATIONS[version])
+            version += 1
+            database.rows(f"PRAGMA user_version = {version}")
+
+
+def _run_script(database: Database, script: str) -> None:
+    database.rows(script)
+
+
+def _create(database: Database, engine: str, object_limit: int, run_expiry: int, max_object_size: int) -> None:
+    now = time.time_ns()
+    with database.write():
+        # Somebody else may have made it while we waited for the lock.
+        if database.value("SELECT count(*) FROM sqlite_master"):
+            return
+        _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
+        database.rows(
+            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+            (secrets.token_hex(4), engine, FIRST_FREE_ID, now, object_limit, run_expiry, max_object_size),
+        )
+        for ino, parent, name, mode in (
+            (ROOT_INO, 0, b"", 0o755),
+            # Like /tmp: whoever reaches the mount may make a pipeline or run, and remove only their own.
+            (PIPELINES_INO, ROOT_INO, b"pipeline", 0o1777),
+            (RUNS_INO, ROOT_INO, b"run", 0o1777),
+        ):
+            database.rows(
+                "INSERT INTO node VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0, ?, ?, ?, 0, 0, NULL, NULL, 0)",
+                (ino, parent, name, Kind.DIRECTORY, mode, os.geteuid(), os.getegid(), now, now, now),
+            )
+        database.rows(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.rows(f"PRAGMA user_version = {VERSION}")

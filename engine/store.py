@@ -1,0 +1,299 @@
+"""The store: opening one, and its objects by pipeline or run and key, as Gofer had them.
+
+What a filesystem needs is in `Store.tree`, `Store.publisher`, `Store.contents` and `Store.upkeep`. A store belongs to
+the thread that opened it.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from engine.catalog import eviction, lifetimes, nodes
+from engine.catalog.puts import How, Put
+from engine.catalog.transaction import Transaction
+from engine.contents import Contents
+from engine.drafts import Draft
+from engine.errors import (
+    ExistsError,
+    InvalidError,
+    IsDirectoryError,
+    NotDirectoryError,
+    NotEmptyError,
+    NotFoundError,
+    TooLargeError,
+)
+from engine.model import Effects, Kind, Node, ObjectInfo, PipelineInfo, RunInfo, ScopeKind, ScopeName
+from engine.names import split_key
+from engine.publishing import Publisher
+from engine.sessions import Sessions
+from engine.sqlite.content import SqliteEngine
+from engine.sqlite.database import Database
+from engine.tree import Tree
+from engine.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from engine.interface import ObjectEngine
+
+_STORE_BYTES = 4 * 1024 * 1024
+_PAGE = 256
+
+
+class Store:
+    """An open store. Made by `engine.open_store`."""
+
+    def __init__(self, database: Database, engine: "ObjectEngine") -> None:
+        self.database = database
+        self.engine = engine
+        self.sessions = Sessions(database)
+        self.contents = Contents(database, engine, self.sessions)
+        self.tree = Tree(database, self.contents)
+        self.publisher = Publisher(database, self.contents)
+        self.upkeep = Upkeep(database, self.contents)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what can be finished now and let go of the store."""
+        try:
+            if not self.database.read_only:
+                while self.upkeep.sweep() or self.upkeep.reclaim():
+                    pass
+                self.sessions.end()
+        finally:
+            self.sessions.close()
+            self.engine.close()
+            self.database.close()
+
+    def sync(self) -> None:
+        """Return once everything done so far survives a power cut. Waits for the disk."""
+        self.engine.sync()
+        self.database.sync()
+
+    @property
+    def max_object_size(self) -> int:
+        """The most bytes that an object may have; 0: no limit."""
+        return int(self.database.value("SELECT max_object_size FROM store"))
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self.database, self.sessions.own)
+
+    # Pipelines
+
+    def create_pipeline(self, name: bytes, limit: int | None = None, *, uid: int = 0, gid: int = 0) -> None:
+        """Make a pipeline. `limit` as in `set_limit`. Raises ExistsError and InvalidError."""
+        _check_limit(limit)
+        ino = self.contents.numbers.take()
+        with self.database.write():
+            lifetimes.make(self._transaction(), ino, ScopeName.pipeline(name), 0o755, uid, gid, object_limit=limit)
+
+    def delete_pipeline(self, name: bytes, force: bool = False) -> None:
+        """Remove a pipeline, with `force` also one that holds something. Raises NotFoundError and NotEmptyError."""
+        with self.database.write():
+            ino = lifetimes.find(self.database, ScopeName.pipeline(name))
+            if not force and not nodes.is_empty(self.database, ino):
+                raise NotEmptyError(f"the pipeline {name.decode()} is not empty: --force deletes it with its objects")
+            lifetimes.doom(self._transaction(), ino, lifetimes.HOME[ScopeKind.PIPELINE], name)
+
+    def list_pipelines(self) -> list[PipelineInfo]:
+        """All pipelines, by name."""
+        rows = self.database.rows(
+            "SELECT name, objects, scope.object_limit, coalesce(scope.object_limit, store.object_limit)"
+            " FROM scope, store WHERE kind = 1 ORDER BY name"
+        )
+        return [PipelineInfo(*row) for row in rows]
+
+    def set_limit(self, name: bytes, limit: int | None) -> Effects:
+        """Let a pipeline hold at most `limit` objects, evicting at once. 0: no limit; None: what the store says.
+
+        Raises NotFoundError and InvalidError.
+        """
+        _check_limit(limit)
+        with self.database.write():
+            ino = lifetimes.find(self.database, ScopeName.pipeline(name))
+            tx = self._transaction()
+            tx.rows("UPDATE scope SET object_limit = ? WHERE ino = ?", (limit, ino))
+            objects, effective, _ = lifetimes.count(tx, ino, 0)
+            eviction.enforce(tx, ino, objects, effective, 0)
+            return tx.effects()
+
+    # Runs
+
+    def start_run(self, name: bytes, pipeline: bytes | None = None, *, uid: int = 0, gid: int = 0) -> Effects:
+        """Start a run, which does not expire before `finish_run`; older ones may. Raises ExistsError, InvalidError."""
+        ino = self.contents.numbers.take()
+        with self.database.write():
+            tx = self._transaction()
+            scope = ScopeName.run(name)
+            lifetimes.make(tx, ino, scope, 0o755, uid, gid, pipeline=pipeline, protected=True)
+            return tx.effects()
+
+    def finish_run(self, name: bytes) -> Effects:
+        """Let a run expire once its time has come, which may be now. Raises NotFoundError."""
+        with self.database.write():
+            ino = lifetimes.find(self.database, ScopeName.run(name))
+            tx = self._transaction()
+            row = tx.rows("UPDATE scope SET protected = 0 WHERE ino = ? RETURNING pipeline", (ino,))[0]
+            lifetimes.expire(tx, row[0])
+            return tx.effects()
+
+    def list_runs(self) -> list[RunInfo]:
+        """All runs that have not expired, oldest first."""
+        rows = self.database.rows(
+            "SELECT name, pipeline, objects, started_ns, protected FROM scope WHERE kind = 2 ORDER BY started_ns"
+        )
+        return [
+            RunInfo(name, pipeline or None, objects, started, not protected)
+            for name, pipeline, objects, started, protected in rows
+        ]
+
+    # Objects
+
+    def put_object(
+        self,
+        scope: ScopeName,
+        key: bytes,
+        content: bytes | Iterable[bytes],
+        force: bool = False,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> Effects:
+        """Put a value under a key, making the directories that it needs. The value is there whole, or not at all.
+
+        Raises ExistsError without `force` when the key has a value, NotFoundError for an unknown pipeline or run,
+        IsDirectoryError, NotDirectoryError, InvalidError, NameTooLongError, TooLargeError and OutOfSpaceError.
+        """
+        *directories, name = split_key(key)
+        self._check_put(scope, key, force)
+        draft = Draft(self.contents)
+        try:
+            self._fill(draft, [content] if isinstance(content, bytes) else content)
+            parent = self._make_directories(lifetimes.find(self.database, scope), directories, uid, gid)
+            old = self.tree.child(parent, name)
+            old = old if old is not None and old.kind == Kind.OBJECT else None
+            mode, uid, gid = (0o644, uid, gid) if old is None else (old.mode, old.uid, old.gid)
+            xattrs = None if old is None else old.xattrs
+            how = How.REPLACE if force else How.CREATE
+            put = Put(self.contents.numbers.take(), parent, name, mode, uid, gid, how=how, xattrs=xattrs)
+            return self.publisher.publish(put, draft).effects
+        finally:
+            self.publisher.abandon(draft)
+
+    def _check_put(self, scope: ScopeName, key: bytes, force: bool) -> None:
+        """Raise what can be known before the value is read."""
+        old = self._find(lifetimes.find(self.database, scope), split_key(key))
+        if old is not None and old.kind == Kind.DIRECTORY:
+            raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
+        if old is not None and not force:
+            raise ExistsError(f"{scope} has an object {_show(key)} already: --force replaces it")
+
+    def _fill(self, draft: Draft, pieces: Iterable[bytes]) -> None:
+        most = self.max_object_size
+        for piece in pieces:
+            if most and draft.size + len(piece) > most:
+                raise TooLargeError(f"the value is larger than max_object_size, {most} bytes")
+            draft.write(draft.size, piece)
+            if draft.large is not None and draft.large.unstored_bytes >= _STORE_BYTES:
+                draft.large.store(draft.large.take())
+
+    def _make_directories(self, ino: int, parts: list[bytes], uid: int, gid: int) -> int:
+        for part in parts:
+            found = self.tree.child(ino, part)
+            if found is None:
+                found = self.tree.make_directory(ino, part, 0o755, uid, gid)[0]
+            elif found.kind != Kind.DIRECTORY:
+                raise NotDirectoryError(f"{_show(part)} is an object: it cannot be a part of a longer key")
+            ino = found.ino
+        return ino
+
+    def read_object(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
+        """The value of a key, in pieces: one value, whatever is put meanwhile.
+
+        Raises NotFoundError and IsDirectoryError. To be read to its end, or closed, before the store is.
+        """
+        pieces = self._read(scope, key)
+        next(pieces)
+        return pieces
+
+    def _read(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
+        if self.contents.shares_catalog and self.database.path is not None:
+            # One moment of the database for all of the value, on a connection of its own: nobody can delete it before
+            # the end, and this store can go on meanwhile.
+            with closing(Database(self.database.path, read_only=True)) as database, database.snapshot():
+                yield from Store(database, SqliteEngine({}, database))._read_pinned(scope, key)
+        else:
+            if not self.database.read_only:
+                self.sessions.ensure()
+            yield from self._read_pinned(scope, key)
+
+    def _read_pinned(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
+        node = self._object(scope, key)
+        self.contents.pin(node.content)
+        try:
+            yield b""  # found: what read_object waits for
+            yield from self.contents.pieces(node.content, node.size)
+        finally:
+            self.contents.unpin(node.content)
+
+    def list_objects(self, scope: ScopeName, prefix: bytes = b"") -> Iterator[ObjectInfo]:
+        """The objects of a pipeline or run whose keys begin with `prefix`, literally, in the order of their bytes."""
+        ino = lifetimes.find(self.database, scope)
+        return self._walk(ino, b"", prefix)
+
+    def _walk(self, ino: int, path: bytes, prefix: bytes) -> Iterator[ObjectInfo]:
+        # Names sort as their keys do once a directory's has its slash: "a-b" comes before "a/b".
+        entries = sorted(
+            (node.name + b"/" if node.kind == Kind.DIRECTORY else node.name, node)
+            for node in self._entries(ino, prefix[len(path) :].split(b"/")[0] if len(prefix) > len(path) else b"")
+        )
+        for name, node in entries:
+            key = path + name
+            if node.kind == Kind.OBJECT and key.startswith(prefix):
+                yield ObjectInfo(key, node.size, node.mtime_ns, node.put_ns)
+            elif node.kind == Kind.DIRECTORY and (key.startswith(prefix) or prefix.startswith(key)):
+                yield from self._walk(node.ino, key, prefix)
+
+    def _entries(self, ino: int, prefix: bytes) -> Iterator[Node]:
+        after = b""
+        while page := self.tree.children(ino, after, _PAGE):
+            yield from (node for node in page if node.name.startswith(prefix))
+            after = page[-1].name
+
+    def delete_object(self, scope: ScopeName, key: bytes) -> Effects:
+        """Delete an object. Raises NotFoundError and IsDirectoryError."""
+        node = self._object(scope, key)
+        return self.tree.remove(node.parent, node.name)[1]
+
+    def _object(self, scope: ScopeName, key: bytes) -> Node:
+        node = self._find(lifetimes.find(self.database, scope), split_key(key))
+        if node is None:
+            raise NotFoundError(f"{scope} has no object {_show(key)}")
+        if node.kind == Kind.DIRECTORY:
+            raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
+        if node.kind == Kind.SYMLINK:
+            raise InvalidError(f"{_show(key)} is a symlink in {scope}: read it through a mount")
+        return node
+
+    def _find(self, ino: int, parts: list[bytes]) -> Node | None:
+        node: Node | None = None
+        for part in parts:
+            node = self.tree.child(ino if node is None else node.ino, part)
+            if node is None:
+                return None
+        return node
+
+
+def _show(key: bytes) -> str:
+    return repr(key.decode("utf-8", "surrogateescape"))
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and not 0 <= limit < 2**31:
+        raise InvalidError(f"invalid limit {limit}: a number of objects, or 0 for no limit")

@@ -1,0 +1,212 @@
+"""The store as a tree of inodes: what a filesystem calls. Each method is one transaction. Used from one thread."""
+
+import os
+import time
+
+from engine.catalog import eviction, lifetimes, nodes, renames
+from engine.catalog.transaction import Transaction
+from engine.contents import Contents
+from engine.errors import (
+    ExistsError,
+    IsDirectoryError,
+    NotDirectoryError,
+    NotEmptyError,
+    NotFoundError,
+    NotPermittedError,
+)
+from engine.model import (
+    NO_EFFECTS,
+    Attributes,
+    Effects,
+    Kind,
+    Node,
+    Removed,
+    ScopeName,
+    Space,
+)
+from engine.names import check_part
+from engine.sqlite.database import Database
+from engine.sqlite.fullness import again_when_full
+
+_RMDIR_FORGIVES_S = 60
+"""How long an object that came back does not keep its directory from being removed: `rm -r` could not know of it."""
+
+_FORGIVEN_AT_MOST = 64
+
+
+class Tree:
+    """Names and attributes. Names are bytes; a number `parent` is the inode of a directory."""
+
+    def __init__(self, database: Database, contents: Contents) -> None:
+        self._database = database
+        self._contents = contents
+        self._came_back: dict[int, float] = {}
+        """When objects came back because of a deletion in this process, by inode."""
+
+    def node(self, ino: int) -> Node | None:
+        return nodes.by_ino(self._database, ino)
+
+    def child(self, parent: int, name: bytes) -> Node | None:
+        return nodes.by_name(self._database, parent, name)
+
+    def children(self, parent: int, after: bytes, limit: int) -> list[Node]:
+        """Up to `limit` names of a directory in the order of their bytes, behind the name `after`."""
+        return nodes.after_name(self._database, parent, after, limit)
+
+    def expires_next(self, ino: int) -> bool:
+        """Whether `ino` is a run that the start of one more would make expire."""
+        return lifetimes.expires_next(self._database, ino)
+
+    def next_victims(self, parent: int) -> list[Node]:
+        """What a Put of a new name in the directory `parent` would evict, if it came now."""
+        row = self._database.row(
+            "SELECT scope.ino, objects + 1 - coalesce(scope.object_limit, store.object_limit)"
+            " FROM node JOIN scope ON scope.ino = node.scope, store WHERE node.ino = ? AND scope.kind = 1"
+            " AND coalesce(scope.object_limit, store.object_limit) BETWEEN 1 AND objects",
+            (parent,),
+        )
+        if row is None:
+            return []
+        return [Node._make(found) for found in self._database.rows(eviction.VICTIMS, (row[0], 0, row[1]))]
+
+    def make_directory(
+        self, parent: int, name: bytes, mode: int, uid: int, gid: int
+    ) -> tuple[Node, Effects, list[Removed]]:
+        """Make a directory; in /pipeline a pipeline, in /run a run.
+
+        Returns it, what that did beside, and the runs that the next start will make expire.
+        Raises ExistsError, NotFoundError, NotPermittedError in the root, InvalidError and NameTooLongError.
+        """
+        ino = self._contents.numbers.take()
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            if parent in lifetimes.KIND_OF_HOME:
+                scope = ScopeName(lifetimes.KIND_OF_HOME[parent], name)
+                node = lifetimes.make(tx, ino, scope, mode, uid, gid)
+                return node, tx.effects(), lifetimes.next_to_expire(tx, ino)
+            check_part(name)
+            home = nodes.touch_directory(tx, parent)
+            if nodes.by_name(self._database, parent, name) is not None:
+                raise ExistsError("the name is taken")
+            return nodes.new_directory(tx, ino, parent, name, home, mode, uid, gid), NO_EFFECTS, []
+
+    def make_symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Node:
+        """Make a symlink. Raises as `make_directory`, and NotPermittedError outside pipelines and runs."""
+        check_part(name)
+        ino = self._contents.numbers.take()
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            scope = nodes.touch_directory(tx, parent)
+            if nodes.by_name(self._database, parent, name) is not None:
+                raise ExistsError("the name is taken")
+            now = tx.now_ns
+            node = Node(
+                ino, parent, name, scope, Kind.SYMLINK, 0o777, uid, gid, len(target), now, now, now, 0, 0, target, None
+            )
+            nodes.insert(tx, node)
+            return node
+
+    @again_when_full
+    def remove(self, parent: int, name: bytes) -> tuple[Node, Effects]:
+        """Remove an object or a symlink. What it had displaced comes back.
+
+        Returns what the name stood for. Raises NotFoundError and IsDirectoryError.
+        """
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            node = self._existing(parent, name)
+            if node.kind == Kind.DIRECTORY:
+                raise IsDirectoryError("this is a directory: rmdir removes it when it is empty")
+            nodes.touch_directory(tx, parent)
+            nodes.delete(tx, node)
+            if node.kind == Kind.OBJECT:
+                lifetimes.count(tx, node.scope, -1)
+                eviction.restore(tx, node.ino)
+        now = time.monotonic()
+        for back in tx.restored:
+            self._came_back[back.ino] = now
+        return node, tx.effects()
+
+    @again_when_full
+    def remove_directory(self, parent: int, name: bytes) -> Node:
+        """Remove an empty directory, pipeline or run.
+
+        Raises NotFoundError, NotDirectoryError, NotEmptyError, and NotPermittedError for the fixed ones.
+        """
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            node = self._existing(parent, name)
+            if node.kind != Kind.DIRECTORY:
+                raise NotDirectoryError("this is not a directory")
+            if not node.scope:
+                raise NotPermittedError("/pipeline and /run cannot be removed")
+            self._forgive(tx, node)
+            if not nodes.is_empty(self._database, node.ino):
+                raise NotEmptyError("the directory is not empty")
+            nodes.delete(tx, node)
+            if node.scope == node.ino:
+                tx.rows("DELETE FROM scope WHERE ino = ?", (node.ino,))
+            tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, parent))
+            return node
+
+    def _forgive(self, tx: Transaction, directory: Node) -> None:
+        """Remove what came back into a directory while somebody was emptying it."""
+        since = time.monotonic() - _RMDIR_FORGIVES_S
+        self._came_back = {ino: moment for ino, moment in self._came_back.items() if moment > since}
+        left = nodes.after_name(self._database, directory.ino, b"", _FORGIVEN_AT_MOST) if self._came_back else []
+        if all(node.ino in self._came_back for node in left):
+            for node in left:
+                nodes.delete(tx, node)
+                lifetimes.count(tx, node.scope, -1)
+                tx.evicted.append(nodes.removed(self._database, node))
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool
+    ) -> tuple[Node | None, Effects]:
+        """Rename, replacing what is there where `replace` says so. Returns what was replaced.
+
+        Raises as renames.rename.
+        """
+        check_part(new_name)
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            target = renames.rename(tx, parent, name, new_parent, new_name, replace=replace)
+            return target, tx.effects()
+
+    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> Effects:
+        """Swap two names. Raises as renames.exchange."""
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            renames.exchange(tx, parent, name, other_parent, other_name)
+            return tx.effects()
+
+    def set_attributes(self, ino: int, attributes: Attributes) -> Node:
+        """Set what `attributes` names; no Put. Raises NotFoundError."""
+        with self._database.write():
+            return nodes.set_attributes(Transaction(self._database, self._contents.sessions.own), ino, attributes)
+
+    def set_xattrs(self, ino: int, packed: bytes | None) -> None:
+        """Replace all extended attributes of a node (see engine.xattrs). Raises NotFoundError."""
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            nodes.set_attributes(tx, ino, Attributes())
+            tx.rows("UPDATE node SET xattrs = ? WHERE ino = ?", (packed, ino))
+
+    def space(self) -> Space:
+        """How full the store is: the disk that it is on, and in the file what can be used again."""
+        path = self._database.path
+        names = self._database.value("SELECT max(rowid) FROM node")
+        disk = os.statvfs(path.parent if path is not None else "/")
+        again = self._database.unused_bytes
+        return Space(
+            disk.f_blocks * disk.f_frsize,
+            disk.f_bfree * disk.f_frsize + again,
+            disk.f_bavail * disk.f_frsize + again,
+            names,
+        )
+
+    def _existing(self, parent: int, name: bytes) -> Node:
+        node = nodes.by_name(self._database, parent, name)
+        if node is None:
+            raise NotFoundError("there is no such name")
+        return node

@@ -1,0 +1,1 @@
+"""The store as a filesystem: the mount, and the command `fusefs`."""

@@ -1,0 +1,90 @@
+"""The command `fusefs`.
+
+One module per group of commands. What takes long to import (pyfuse3, trio, SQLite, rich) is imported by the command
+that needs it, when it runs: `object get` in a script is called thousands of times.
+"""
+
+import os
+import sys
+
+import click
+
+from engine.errors import StoreError
+from fusefs.cli.exit_codes import OK, OUTPUT_CLOSED, exit_code
+from fusefs.cli.mount import mount, umount
+from fusefs.cli.output import silence_stdout
+from fusefs.cli.pipeline import pipeline
+from fusefs.cli.run import run
+from fusefs.errors import MountError
+
+
+class _Command(click.Group):
+    """The whole command."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it. When the reader of its output goes away it ends without a word, as if by SIGPIPE."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would make it exit code 1
+            silence_stdout()
+            raise click.exceptions.Exit(OUTPUT_CLOSED) from None
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.version_option(None, "--version", package_name="fusefs")
+def fusefs(debug: bool) -> None:
+    """An object store with two lifetimes, mounted as a filesystem.
+
+    Every command takes --store and --config, and works whether the store is mounted or not. Exit codes: 0 done,
+    1 failure, 2 wrong use or configuration, 3 not found, 4 exists.
+    """
+
+
+for _command in (mount, umount, pipeline, run):
+    fusefs.add_command(_command)
+
+
+def main() -> None:
+    """Run the command with the arguments of the process, and end the process."""
+    try:
+        # The code of an early end (--help, a closed output); commands themselves return nothing.
+        code = fusefs.main(prog_name="fusefs", standalone_mode=False) or OK
+    except BaseException as error:
+        code = exit_code(error)
+        _report(error)
+    sys.exit(code)
+
+
+def _report(error: BaseException) -> None:
+    """Say in one line on stderr what went wrong; more only where help was all that was missing."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    elif isinstance(error, click.UsageError):
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _say(f"{error.format_message()}{where}")
+    elif isinstance(error, click.ClickException):
+        _say(error.format_message())
+    elif isinstance(error, (click.Abort, KeyboardInterrupt)):
+        _say("interrupted")
+    elif isinstance(error, (StoreError, MountError)):
+        _say(str(error))
+    elif isinstance(error, OSError):
+        _say(f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else str(error.strerror or error))
+        silence_stdout()
+    else:
+        _say(f"unexpected {type(error).__name__}: {error}")
+    if _debugging():
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif not isinstance(error, (click.ClickException, click.Abort, StoreError, MountError, OSError, KeyboardInterrupt)):
+        _say("this is a mistake in fusefs: --debug shows where")
+
+
+def _say(message: str) -> None:
+    # Always one line, also where a name in the message has newlines.
+    line = " ".join(message.split("\n"))
+    print(f"fusefs: {line}", file=sys.stderr, flush=True)
+
+
+def _debugging() -> bool:
+    return "--debug" in sys.argv[1:2] or os.environ.get("FUSEFS_LOG_LEVEL", "").lower() == "debug"

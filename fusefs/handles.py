@@ -1,0 +1,131 @@
+"""Open files and directories: what a file handle of the kernel stands for."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import NamedTuple
+
+from engine.model import Node
+from engine.tree import Tree
+from fusefs.writers import PrivateCopy, Writers
+
+_PAGE = 512
+_REMEMBERED = 2048
+
+
+class ReadHandle:
+    """An object open for reading: one committed value, whole, whatever becomes of its name."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+
+class WriteHandle:
+    """An object open for writing."""
+
+    def __init__(self, writers: Writers, copy: PrivateCopy, *, appends: bool) -> None:
+        self.writers = writers
+        self.copy = copy
+        self.appends = appends
+        """O_APPEND: every write goes to the end, whatever offset the kernel worked out."""
+        self.at_risk: list[int] = []
+        """Objects that the Put of this handle would evict; the kernel is not to cache them meanwhile."""
+
+
+class PeekHandle:
+    """A new name open for reading in the process that is writing it."""
+
+    def __init__(self, writers: Writers) -> None:
+        self.writers = writers
+
+
+class Entry(NamedTuple):
+    """A name in a listing."""
+
+    node: Node
+    """What it stands for now; when it is gone, what it stood for."""
+    position: int
+    exists: bool
+
+
+class DirectoryHandle:
+    """A directory being listed, in the order of its names.
+
+    A position (what telldir(3) returns) is the inode number of the entry before it: a listing goes on behind that
+    entry's name, so it neither skips nor repeats what stays, whatever comes and goes meanwhile. A directory of up to a
+    page is listed as it was at one moment, although the kernel fetches it in pieces: nobody sees an object beside the
+    one that took its place.
+    """
+
+    SELF, PARENT = 1, 2
+
+    def __init__(self, tree: Tree, node: Node) -> None:
+        self._tree = tree
+        self.node = node
+        self._whole: list[Node] | None = None
+        """All of a small directory, when it was last listed from the start."""
+        self._names: dict[int, bytes] = {}
+        """The names of the positions in a large directory that were given out last."""
+
+    def entries(self, position: int) -> Iterator[Entry]:
+        """The entries behind a position, 0 for all."""
+        if position <= self.PARENT:
+            page = self._tree.children(self.node.ino, b"", _PAGE)
+            self._whole = page if len(page) < _PAGE else None
+        if self._whole is not None:
+            return self._rest_of_whole(position)
+        return self._paged(position)
+
+    def _rest_of_whole(self, position: int) -> Iterator[Entry]:
+        assert self._whole is not None
+        start = 0
+        for index, node in enumerate(self._whole if position > self.PARENT else []):
+            if node.ino == position:
+                start = index + 1
+        rest = self._whole[start:]
+        now = {node.name: node for node in self._tree.children(self.node.ino, b"", _PAGE)} if rest else {}
+        for node in rest:
+            current = now.get(node.name)
+            yield Entry(current or node, node.ino, current is not None)
+
+    def _paged(self, position: int) -> Iterator[Entry]:
+        after = b"" if position <= self.PARENT else self._name_at(position)
+        while page := self._tree.children(self.node.ino, after, _PAGE):
+            for node in page:
+                self._names[node.ino] = node.name
+                yield Entry(node, node.ino, True)
+            after = page[-1].name
+            while len(self._names) > _REMEMBERED:
+                del self._names[next(iter(self._names))]
+
+    def _name_at(self, position: int) -> bytes:
+        name = self._names.get(position)
+        if name is not None:
+            return name
+        node = self._tree.node(position)
+        # An entry that went long after it was listed: from the start, since repeating is better than skipping.
+        return b"" if node is None or node.parent != self.node.ino else node.name
+
+
+Handle = ReadHandle | WriteHandle | PeekHandle | DirectoryHandle
+
+
+class HandleTable:
+    """File handles by the number that the kernel knows them by."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._handles: dict[int, Handle] = {}
+
+    def add(self, handle: Handle) -> int:
+        number = next(self._numbers)
+        self._handles[number] = handle
+        return number
+
+    def __getitem__(self, number: int) -> Handle:
+        return self._handles[number]
+
+    def pop(self, number: int) -> Handle:
+        return self._handles.pop(number)
+
+    def values(self) -> list[Handle]:
+        return list(self._handles.values())

@@ -1,0 +1,59 @@
+"""What the kernel says is mounted: /proc/self/mountinfo, read without touching any filesystem."""
+
+import re
+from dataclasses import dataclass
+
+FUSE_TYPE = "fuse.fusefs"
+"""The type of our mounts: they are made with the option subtype=fusefs."""
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the table."""
+
+    path: bytes
+    type: str
+    source: bytes
+    options: dict[str, str]
+    """Of the filesystem: rw, user_id=0, allow_other. Empty for one without a value."""
+
+    @property
+    def ours(self) -> bool:
+        return self.type == FUSE_TYPE
+
+    @property
+    def uid(self) -> int | None:
+        """Who mounted it, as FUSE tells."""
+        value = self.options.get("user_id", "")
+        return int(value) if value.isdigit() else None
+
+
+def mounts() -> list[Mount]:
+    """Return all mounts, those that cover others last."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return [parse_line(line) for line in file]
+
+
+def mount_at(path: bytes) -> Mount | None:
+    """Return the uppermost mount whose mountpoint is exactly `path`, which is absolute and without symlinks."""
+    return next((mount for mount in reversed(mounts()) if mount.path == path), None)
+
+
+def parse_line(line: bytes) -> Mount:
+    """Take a line apart: see proc_pid_mountinfo(5). The number of fields before the lone dash varies."""
+    before, _, after = line.rstrip(b"\n").partition(b" - ")
+    kind, source, options = after.split(b" ", 2)
+    pairs = (option.partition("=") for option in options.decode("utf-8", "surrogateescape").split(","))
+    return Mount(
+        path=_unescape(before.split(b" ")[4]),
+        type=_unescape(kind).decode("utf-8", "surrogateescape"),
+        source=_unescape(source),
+        options={name: value for name, _, value in pairs},
+    )
+
+
+def _unescape(field: bytes) -> bytes:
+    """Undo the octal escapes of space, tab, newline and backslash."""
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), field)

@@ -1,0 +1,171 @@
+"""Mountpoints: what a directory must be like to mount on it, and how a mount of ours is taken down.
+
+Everything is found out before anything is opened or mounted, so that a refusal is one clear line and changes
+nothing. The one thing that is changed on the way is a dead mount of ours, left by a daemon that was killed: it is
+taken away.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+
+from fusefs.errors import MountError
+from fusefs.mountinfo import Mount, mount_at
+from fusefs.presence import server, wait_gone
+
+UNMOUNT_SECONDS = 60
+"""How long `unmount` waits for the daemon to commit what was closed and to end."""
+
+_CONTAINER = "a container needs --device /dev/fuse and --cap-add SYS_ADMIN"
+
+
+def check(mountpoint: str, *, files: Iterable[str] = (), allow_other: bool = False) -> str:
+    """Return the absolute path of `mountpoint`, without symlinks, when a filesystem can be mounted there.
+
+    `files` are those of the store: they must not lie beneath. Raises MountError.
+    """
+    path = os.path.realpath(mountpoint)
+    _check_fuse(allow_other)
+    _remove_dead_mounts(path)
+    _check_directory(path, mountpoint)
+    for file in files:
+        if os.path.commonpath([path, os.path.realpath(file)]) == path:
+            raise MountError(f"{file} lies inside {mountpoint}, which the mount would cover")
+    return path
+
+
+def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:
+    """Unmount, and wait until the daemon has committed every closed Put and ended. Raises MountError."""
+    path = os.path.realpath(mountpoint)
+    mount = mount_at(os.fsencode(path))
+    if mount is None:
+        raise MountError(f"{mountpoint} is not mounted")
+    if not mount.ours:
+        raise MountError(f"{mountpoint} is not a mount of fusefs: it is {mount.type}")
+    _unmount(path, lazy=False)
+    if not wait_gone(path, seconds, mount.uid):
+        raise MountError(
+            f"{mountpoint} is unmounted, but process {server(path, mount.uid)} that served it has not ended"
+            f" within {seconds:g} seconds"
+        )
+
+
+def _check_fuse(allow_other: bool) -> None:
+    root = os.geteuid() == 0
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise MountError(f"there is no /dev/fuse: load the kernel's fuse module ({_CONTAINER})") from None
+    except OSError as error:
+        raise MountError(f"cannot open /dev/fuse: {error.strerror} ({_CONTAINER})") from error
+    if not root and shutil.which("fusermount3") is None:
+        raise MountError("there is no fusermount3, which mounts for users other than root: install fuse3")
+    if allow_other and not root and not _user_allow_other():
+        raise MountError("--allow-other needs the line user_allow_other in /etc/fuse.conf, where root can put it")
+
+
+def _user_allow_other() -> bool:
+    try:
+        with open("/etc/fuse.conf", encoding="utf-8", errors="replace") as file:
+            return any(line.strip() == "user_allow_other" for line in file)
+    except OSError:
+        return False
+
+
+def _remove_dead_mounts(path: str) -> None:
+    """Take away what is mounted on `path` as long as it is ours and its daemon is gone. Refuse a living mount."""
+    while (mount := mount_at(os.fsencode(path))) is not None:
+        dead = _is_dead(path)
+        if mount.ours and dead:
+            _unmount(path, lazy=True)
+        elif mount.ours:
+            raise MountError(f"{path} is already mounted: {_shown(mount)}")
+        elif dead:
+            raise MountError(f"{path} holds a dead mount of {mount.type}, which is not ours: unmount it first")
+        else:
+            return  # a disk or a tmpfs: its directory is as good as any, when it is empty
+
+
+def _is_dead(path: str) -> bool:
+    # Not stat(2): the kernel answers that from its cache, long after the daemon died.
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def _shown(mount: Mount) -> str:
+    return mount.source.decode("utf-8", "backslashreplace")
+
+
+def _check_directory(path: str, mountpoint: str) -> None:
+    try:
+        empty = not os.listdir(path)
+    except FileNotFoundError:
+        raise MountError(f"{mountpoint} does not exist: mkdir it first") from None
+    except NotADirectoryError:
+        raise MountError(f"{mountpoint} is not a directory") from None
+    except OSError as error:
+        raise MountError(f"{mountpoint} cannot be read: {error.strerror}") from error
+    if not empty:
+        raise MountError(f"{mountpoint} is not empty: a mount would hide what is in it")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise MountError(f"{mountpoint} cannot be mounted on: you have no permission to write to it")
+
+
+# Unmounting
+
+
+def _unmount(path: str, *, lazy: bool) -> None:
+    """Unmount with fusermount3, which works for every user; root can do without it."""
+    if shutil.which("fusermount3"):
+        command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", path]
+    elif os.geteuid() == 0:
+        command = ["umount", *(["-l"] if lazy else []), "--", path]
+    else:
+        raise MountError("there is no fusermount3, which unmounts for users other than root: install fuse3")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode == 0:
+        return
+    # By what uses the mount, not by the words of the message: those are translated.
+    holders = _holders(os.fsencode(path))
+    if holders:
+        raise MountError(f"{path} is busy: used by {', '.join(holders)}")
+    said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+    raise MountError(f"{path} cannot be unmounted: {said[-1] if said else f'{command[0]} failed'}")
+
+
+def _holders(path: bytes, at_most: int = 5) -> list[str]:
+    """Name processes that work in `path` or have something open there, as far as we may see. Only links are read."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if any(link == path or link.startswith(path + b"/") for link in _links(pid)):
+            found.append(f"{_command(pid)} ({pid})")
+    return [*found[:at_most], "others"] if len(found) > at_most else found
+
+
+def _links(pid: str) -> Iterable[bytes]:
+    try:
+        names = [
+            f"/proc/{pid}/cwd",
+            f"/proc/{pid}/root",
+            *(f"/proc/{pid}/fd/{n}" for n in os.listdir(f"/proc/{pid}/fd")),
+        ]
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield os.readlink(os.fsencode(name))
+        except OSError:
+            continue
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
+            return file.read().strip()
+    except OSError:
+        return "process"

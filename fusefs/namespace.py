@@ -1,0 +1,176 @@
+"""Names: LOOKUP, READDIR, MKDIR, RMDIR, SYMLINK, UNLINK, RENAME."""
+
+from collections.abc import Iterator
+
+from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
+from engine.model import RUNS_INO, Kind, Node
+from engine.names import PART_MAX_BYTES
+from fusefs.handles import DirectoryHandle
+from fusefs.kernel import LONG_S
+from fusefs.publication import Publication
+from fusefs.state import MountState, StaleError
+from fusefs.writers import Writers
+
+
+class Namespace:
+    """The names of one mount."""
+
+    def __init__(self, state: MountState, publication: Publication) -> None:
+        self._state = state
+        self._tree = state.store.tree
+        self._publication = publication
+
+    def lookup(self, parent: int, name: bytes, pid: int) -> tuple[Node, float]:
+        """What a name stands for, for the caller, and for how many seconds the kernel may keep that.
+
+        Raises NotFoundError and NameTooLongError.
+        """
+        if len(name) > PART_MAX_BYTES:
+            raise NameTooLongError("the name is longer than 255 bytes")
+        if name in (b".", b".."):
+            node = self._tree.node(parent)
+            if node is not None and name == b"..":
+                node = self._tree.node(node.parent)
+        else:
+            node = self._tree.child(parent, name)
+        writers = self._state.writers.at(parent, name) if self._state.writers else None
+        if writers is not None and self._shows_private(writers, node, pid):
+            return writers.as_node(pid), 0.0
+        if node is None:
+            raise NotFoundError("there is no such name")
+        return node, 0.0 if writers is not None else self.timeout(node)
+
+    def _shows_private(self, writers: Writers, node: Node | None, pid: int) -> bool:
+        """Whether the caller works on the private inode: to write a published name, or as the name is its own."""
+        return writers.expects(pid) if node is not None else writers.held_by(pid)
+
+    def timeout(self, node: Node) -> float:
+        """For how long the kernel may keep a published name: not when it is about to be evicted or to expire."""
+        if node.ino in self._state.at_risk:
+            return 0.0
+        if node.parent == RUNS_INO and self._tree.expires_next(node.ino):
+            return 0.0
+        return LONG_S
+
+    def open_directory(self, ino: int) -> int:
+        """Begin to list a directory. Raises StaleError and NotDirectoryError."""
+        node = self._tree.node(ino)
+        if node is None:
+            raise StaleError
+        if node.kind != Kind.DIRECTORY:
+            raise NotDirectoryError("this is not a directory")
+        return self._state.handles.add(DirectoryHandle(self._tree, node))
+
+    def entries(self, number: int, position: int) -> Iterator[tuple[bytes, Node, float, int]]:
+        """Names, inodes, seconds to keep them and positions behind `position`, until the caller has enough."""
+        handle = self._state.handles[number]
+        assert isinstance(handle, DirectoryHandle)
+        if position < handle.SELF:
+            yield b".", handle.node, 0.0, handle.SELF
+        if position < handle.PARENT:
+            yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
+        for node, behind, exists in handle.entries(position):
+            written = self._state.writers and self._state.writers.at(node.parent, node.name) is not None
+            yield node.name, node, 0.0 if written or not exists else self.timeout(node), behind
+
+    def make_directory(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
+        """mkdir(2); in /pipeline it makes a pipeline, in /run it starts a run. Raises StoreError."""
+        directory = self._tree.node(parent)
+        if directory is not None and directory.mode & 0o2000:
+            # A directory made in a setgid directory has its group, and is one itself (inode(7)).
+            mode, gid = mode | 0o2000, directory.gid
+        self._refuse_pending(parent, name)
+        node, effects, expire_next = self._tree.make_directory(parent, name, mode & 0o7777, uid, gid)
+        self._state.report(effects)
+        for run in expire_next:
+            self._state.kernel.drop_soon(run)
+        return node
+
+    def make_symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Node:
+        """symlink(2). Raises StoreError."""
+        directory = self._tree.node(parent)
+        if directory is not None and directory.mode & 0o2000:
+            gid = directory.gid
+        self._refuse_pending(parent, name)
+        return self._tree.make_symlink(parent, name, target, uid, gid)
+
+    def _refuse_pending(self, parent: int, name: bytes) -> None:
+        writers = self._state.writers.at(parent, name)
+        if writers is not None and writers.base is None:
+            raise ExistsError("a writer has the name open to create it")
+
+    def remove_directory(self, parent: int, name: bytes) -> None:
+        """rmdir(2). Raises StoreError."""
+        self._tree.remove_directory(parent, name)
+
+    def remove(self, parent: int, name: bytes, pid: int) -> None:
+        """unlink(2). A name that the caller's own process is writing is never published. Raises StoreError."""
+        writers = self._state.writers.at(parent, name)
+        own = writers is not None and writers.held_by(pid)
+        if own:
+            assert writers is not None
+            writers.unlinked = True
+            self._state.writers.detach(writers)
+            if self._tree.child(parent, name) is None:
+                return
+        gone, effects = self._tree.remove(parent, name)
+        self._state.retire(gone)
+        self._state.report(effects)
+
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool, pid: int
+    ) -> None:
+        """rename(2). A new name that the caller's own process is writing is published by it. Raises StoreError."""
+        if len(new_name) > PART_MAX_BYTES:
+            raise NameTooLongError("the name is longer than 255 bytes")
+        writers = self._state.writers.at(parent, name)
+        own = writers is not None and writers.held_by(pid)
+        if writers is not None and own and self._tree.child(parent, name) is None:
+            await self._rename_pending(writers, new_parent, new_name, replace=replace)
+            return
+        replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)
+        if replaced is not None:
+            self._state.retire(replaced)
+        self._state.report(effects)
+        self._follow(parent, name, new_parent, new_name, writers if own else None)
+
+    async def _rename_pending(self, writers: Writers, parent: int, name: bytes, *, replace: bool) -> None:
+        """Publish a name that is still being written, under its new name; the writers go on there."""
+        if not replace and self._tree.child(parent, name) is not None:
+            raise ExistsError("the new name is taken")
+        home = self._tree.node(parent)
+        if home is None or not home.scope:
+            raise NotPermittedError("objects live inside a pipeline or a run")
+        old = writers.parent, writers.name
+        self._state.writers.move(writers, parent, name)
+        try:
+            copy = writers.last or writers.edit
+            if copy is not None:
+                copy.prepared = False
+                await self._publication.publish_now(writers, copy)
+        except BaseException:
+            self._state.writers.move(writers, *old)
+            raise
+        # The kernel moves its entry for the private inode along; it is asked about again at once.
+        writers.entry_cached = False
+
+    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
+        """renameat2(2) with RENAME_EXCHANGE. Raises StoreError."""
+        effects = self._tree.exchange(parent, name, other_parent, other_name)
+        self._state.report(effects)
+        for at in ((parent, name), (other_parent, other_name)):
+            self._note_moved_onto(*at)
+
+    def _follow(self, parent: int, name: bytes, new_parent: int, new_name: bytes, own: Writers | None) -> None:
+        self._note_moved_onto(new_parent, new_name)
+        if own is not None:
+            self._state.writers.move(own, new_parent, new_name)
+            self._note_moved_onto(new_parent, new_name)
+
+    def _note_moved_onto(self, parent: int, name: bytes) -> None:
+        """The kernel carried an entry, with the time that it may be kept, to a name that somebody is writing."""
+        writers = self._state.writers.at(parent, name)
+        node = self._tree.child(parent, name)
+        if writers is not None and node is not None:
+            self._state.writers.rebase(writers, node)
+            writers.entry_cached = True

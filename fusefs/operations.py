@@ -1,0 +1,288 @@
+"""The adapter to pyfuse3: every handler unpacks a request, makes one call, and packs the answer.
+
+Errors become errnos in one place, `handler`: the engine's by the table, anything unexpected as EIO with its traceback
+in the log, because an exception that leaves a handler would end the mount.
+"""
+
+import errno
+import functools
+import logging
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, TypeVar, cast
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
+
+from engine.errors import InternalError, StoreError
+from engine.model import Attributes, Kind, Node
+from fusefs.attributes import NodeAttributes, UnsupportedError
+from fusefs.errnos import errno_of
+from fusefs.files import Files
+from fusefs.namespace import Namespace
+from fusefs.publication import Publication, sync
+from fusefs.state import MountState, StaleError
+
+log = logging.getLogger(__name__)
+
+_FILE_TYPE: dict[int, int] = {Kind.DIRECTORY: stat.S_IFDIR, Kind.OBJECT: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK}
+_BLOCK_BYTES = 512
+_PREFERRED_BYTES = 128 * 1024
+"""st_blksize: what programs that ask read and write at a time."""
+_FRAGMENT_BYTES = 4096
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def handler(function: Handler) -> Handler:
+    """Let a request handler raise FUSEError only."""
+
+    @functools.wraps(function)
+    async def guarded(*arguments: Any) -> Any:
+        try:
+            return await function(*arguments)
+        except StaleError:
+            raise FUSEError(errno.ESTALE) from None
+        except UnsupportedError:
+            raise FUSEError(errno.ENOTSUP) from None
+        except StoreError as error:
+            if isinstance(error, InternalError):
+                log.error("%s: %s", function.__name__, error)
+            raise FUSEError(errno_of(error)) from error
+        except FUSEError:
+            raise
+        except Exception:
+            log.exception("%s failed", function.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return cast(Handler, guarded)
+
+
+class Operations(pyfuse3.Operations):
+    """The requests that the kernel may send."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+
+    def __init__(self, state: MountState, ready: Callable[[], None]) -> None:
+        super().__init__()
+        self._state = state
+        self._ready = ready
+        publication = Publication(state)
+        self._files = Files(state, publication)
+        self._names = Namespace(state, publication)
+        self._attributes = NodeAttributes(state, self._files)
+
+    def init(self) -> None:
+        """The kernel has greeted us: from now on the mount answers."""
+        self._ready()
+
+    # Names
+
+    @handler
+    async def lookup(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        return self._looked_up(*self._names.lookup(parent, name, ctx.pid))
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        # No answer is expected, so there is no errno to raise either.
+        try:
+            for ino, count in inode_list:
+                self._state.forget(ino, count)
+        except Exception:
+            log.exception("forget failed")
+
+    @handler
+    async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> int:
+        return self._names.open_directory(inode)
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for name, node, seconds, position in self._names.entries(fh, start_id):
+            # The kernel's cookies are positions behind an entry; only what it accepted counts as looked up.
+            if not pyfuse3.readdir_reply(token, name, _packed(node, seconds, seconds or 1.0), position):
+                break
+            if name not in (b".", b".."):
+                self._state.kernel.looked_up(node.ino, cached=seconds > 0)
+
+    @handler
+    async def releasedir(self, fh: int) -> None:
+        self._state.handles.pop(fh)
+
+    @handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await sync(self._state)
+
+    @handler
+    async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        node = self._names.make_directory(parent, name, stat.S_IMODE(mode & ~ctx.umask), ctx.uid, ctx.gid)
+        return self._looked_up(node, self._names.timeout(node))
+
+    @handler
+    async def rmdir(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._names.remove_directory(parent, name)
+
+    @handler
+    async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        node = self._names.make_symlink(parent, name, target, ctx.uid, ctx.gid)
+        return self._looked_up(node, self._names.timeout(node))
+
+    @handler
+    async def readlink(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._attributes.read_link(inode)
+
+    @handler
+    async def unlink(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._names.remove(parent, name, ctx.pid)
+
+    @handler
+    async def rename(
+        self,
+        parent_old: InodeT,
+        name_old: bytes,
+        parent_new: InodeT,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
+            raise FUSEError(errno.EINVAL)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            self._names.exchange(parent_old, name_old, parent_new, name_new)
+            return
+        replace = not flags & pyfuse3.RENAME_NOREPLACE
+        await self._names.rename(parent_old, name_old, parent_new, name_new, replace=replace, pid=ctx.pid)
+
+    @handler
+    async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext) -> NoReturn:
+        raise FUSEError(errno.EPERM)
+
+    @handler
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> NoReturn:
+        raise FUSEError(errno.EPERM)
+
+    # Files
+
+    @handler
+    async def create(
+        self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        caller = ctx.pid, ctx.uid, ctx.gid
+        handle, node, private = self._files.create(parent, name, stat.S_IMODE(mode & ~ctx.umask), flags, caller)
+        return _file(handle, private), self._looked_up(node, 0.0 if private else self._names.timeout(node))
+
+    @handler
+    async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
+        handle = await self._files.open(inode, flags, ctx.pid)
+        return _file(handle, self._state.writers.of(inode) is not None)
+
+    @handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        # pyfuse3 declares bytes and takes any buffer: a view saves copying what a large read returns.
+        return cast(bytes, await self._files.read(fh, off, size))
+
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._files.write(fh, off, buf)
+
+    @handler
+    async def flush(self, fh: int) -> None:
+        await self._files.flush(fh)
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._files.fsync(fh)
+
+    @handler
+    async def release(self, fh: int) -> None:
+        await self._files.release(fh)
+
+    # Attributes
+
+    @handler
+    async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        node, seconds = self._attributes.get(inode, ctx.pid)
+        return _packed(node, seconds, seconds)
+
+    @handler
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> EntryAttributes:
+        attributes = Attributes(
+            stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            attr.st_atime_ns if fields.update_atime else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        size = attr.st_size if fields.update_size else None
+        node, seconds = await self._attributes.set(inode, attributes, size, fh, ctx.pid)
+        return _packed(node, seconds, seconds)
+
+    @handler
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._attributes.get_xattr(inode, name)
+
+    @handler
+    async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return self._attributes.list_xattrs(inode)
+
+    @handler
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._attributes.set_xattr(inode, name, value)
+
+    @handler
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._attributes.remove_xattr(inode, name)
+
+    @handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        space = self._state.store.tree.space()
+        result = pyfuse3.StatvfsData()
+        result.f_bsize = result.f_frsize = _FRAGMENT_BYTES
+        result.f_blocks = space.total_bytes // _FRAGMENT_BYTES
+        result.f_bfree = min(space.free_bytes, space.total_bytes) // _FRAGMENT_BYTES
+        result.f_bavail = min(space.available_bytes, space.total_bytes) // _FRAGMENT_BYTES
+        result.f_files = space.names + result.f_bfree
+        result.f_ffree = result.f_favail = result.f_bfree
+        result.f_namemax = 255
+        return result
+
+    def _looked_up(self, node: Node, seconds: float) -> EntryAttributes:
+        self._state.kernel.looked_up(node.ino, cached=seconds > 0)
+        writers = self._state.writers.of(node.ino) if self._state.writers else None
+        if writers is not None:
+            return _packed(node, seconds, writers.attribute_seconds)
+        if node.kind == Kind.OBJECT:
+            self._state.remember(node)
+        # A name that is asked for every time still has attributes that stay right.
+        return _packed(node, seconds, seconds or 1.0)
+
+
+def _file(handle: int, private: bool) -> FileInfo:
+    return FileInfo(fh=handle, direct_io=private, keep_cache=not private)
+
+
+def _packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
+    entry = EntryAttributes()
+    entry.st_ino = node.ino
+    entry.entry_timeout = entry_seconds
+    entry.attr_timeout = attribute_seconds
+    entry.st_mode = _FILE_TYPE[node.kind] | node.mode
+    # Without a parent: the name is gone, and the inode is there for those who have it open.
+    entry.st_nlink = 1 if node.parent or node.ino == pyfuse3.ROOT_INODE else 0
+    entry.st_uid = node.uid
+    entry.st_gid = node.gid
+    entry.st_size = node.size
+    entry.st_blksize = _PREFERRED_BYTES
+    entry.st_blocks = (node.size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
+    entry.st_atime_ns = node.atime_ns
+    entry.st_mtime_ns = node.mtime_ns
+    entry.st_ctime_ns = node.ctime_ns
+    return entry

@@ -1,0 +1,115 @@
+"""Which process serves which mountpoint: a locked file per mountpoint, so that an unmount can wait for its end.
+
+Once a filesystem is unmounted nothing in the kernel leads to its daemon any more, although that one may still be
+committing. So it holds an flock on a file with its process id until it has closed the store. The kernel drops the
+lock of a process that dies, whatever way: a file that is left behind means nothing.
+
+The directory depends on the user alone and not on the environment, because what a login shell mounted may be
+unmounted by cron, which has no XDG_RUNTIME_DIR.
+"""
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from fusefs.errors import MountError
+
+_POLL_SECONDS = 0.01
+
+
+@contextmanager
+def present(mountpoint: str, seconds: float = 10) -> Iterator[None]:
+    """Hold the place of the one process that serves `mountpoint`; the store is closed before this ends.
+
+    A predecessor that is still closing its store is waited for, `seconds` at the most. Raises MountError.
+    """
+    path = _path(mountpoint, os.geteuid())
+    _make_directory(os.path.dirname(path))
+    deadline = time.monotonic() + seconds
+    while (fd := _try_to_take(path)) is None:
+        if time.monotonic() >= deadline:
+            raise MountError(f"{mountpoint} is already served by process {server(mountpoint) or 'unknown'}")
+        time.sleep(_POLL_SECONDS)
+    try:
+        os.write(fd, b"%d\n" % os.getpid())
+        yield
+    finally:
+        # Removed while it is locked: whoever opens the file after us makes a new one, whoever opened it before us
+        # finds out in _try_to_take.
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(fd)
+
+
+def wait_gone(mountpoint: str, seconds: float, uid: int | None = None) -> bool:
+    """Wait until nobody serves `mountpoint` any more; False when somebody still does after `seconds`.
+
+    `uid` is the user who mounted it, by default the caller's.
+    """
+    deadline = time.monotonic() + seconds
+    while server(mountpoint, uid) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def server(mountpoint: str, uid: int | None = None) -> int | None:
+    """Return the id of the process that serves `mountpoint` (0: not told yet), None when none does."""
+    try:
+        fd = os.open(_path(mountpoint, os.geteuid() if uid is None else uid), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MountError(f"cannot tell who serves {mountpoint}: {error.strerror}: {error.filename}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        text = os.read(fd, 32).strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(fd)
+
+
+def _try_to_take(path: str) -> int | None:
+    """Open and lock the file; None when another process has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            os.ftruncate(fd, 0)
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
+
+
+def _path(mountpoint: str, uid: int) -> str:
+    import hashlib  # 10 ms that only mounts and unmounts spend
+
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(mountpoint))).hexdigest()[:32]
+    return os.path.join(_directory(uid), f"{digest}.lock")
+
+
+def _directory(uid: int) -> str:
+    if uid == 0:
+        return "/run/fusefs"
+    session = f"/run/user/{uid}"
+    return f"{session}/fusefs" if os.path.isdir(session) else f"/tmp/fusefs-{uid}"
+
+
+def _make_directory(path: str) -> None:
+    """Make the directory, ours alone. In /tmp somebody else could have made it first: then it is not trusted."""
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+    except OSError as error:
+        raise MountError(f"cannot make {path}: {error.strerror}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise MountError(f"{path} must be a directory of yours that nobody else can write to: remove it")

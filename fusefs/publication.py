@@ -1,0 +1,183 @@
+"""From a private copy to a published value: at close, at fsync, at a rename."""
+
+import logging
+
+import trio
+
+from engine.catalog.puts import How, Put
+from engine.errors import OutOfSpaceError, StoreError, UnavailableError
+from engine.publishing import Published
+from fusefs.handles import WriteHandle
+from fusefs.spilling import SpillingDraft
+from fusefs.state import MountState
+from fusefs.writers import PrivateCopy, Writers
+
+log = logging.getLogger(__name__)
+
+
+class Publication:
+    """Preparing and publishing the private copies of one mount."""
+
+    def __init__(self, state: MountState) -> None:
+        self._state = state
+        self._publisher = state.store.publisher
+
+    async def prepare(self, handle: WriteHandle) -> None:
+        """At FLUSH: from here on the Put happens even if the daemon is killed. Raises StoreError.
+
+        What the Put would evict is dropped from the kernel's cache before close() returns, so that nobody is shown it
+        afterwards; FLUSH holds no lock of a directory, so here that can be waited for.
+        """
+        copy, writers = handle.copy, handle.writers
+        if copy.failure is not None:
+            raise copy.failure
+        if copy.prepared or not copy.changed or writers.unlinked:
+            return
+        try:
+            if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
+                await copy.spool.settle()
+            self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
+        except StoreError as error:
+            # The writer is told now, so it is not to be published later.
+            self.spoil(writers, copy, error)
+            raise
+        copy.prepared = copy.has_intent = True
+        if writers.base is None:
+            await self._expose_victims(handle)
+        if writers.entry_cached:
+            writers.entry_cached = False
+            await self._state.kernel.drop(writers.parent, writers.name, writers.ino)
+
+    async def _expose_victims(self, handle: WriteHandle) -> None:
+        victims = self._state.store.tree.next_victims(handle.writers.parent)
+        self.forget_victims(handle)
+        for victim in victims:
+            handle.at_risk.append(victim.ino)
+            self._state.at_risk[victim.ino] += 1
+            if self._state.kernel.may_cache(victim.ino):
+                await self._state.kernel.drop(victim.parent, victim.name, victim.ino)
+
+    def forget_victims(self, handle: WriteHandle) -> None:
+        for ino in handle.at_risk:
+            self._state.at_risk[ino] -= 1
+            if self._state.at_risk[ino] <= 0:
+                del self._state.at_risk[ino]
+        handle.at_risk.clear()
+
+    def before_change(self, writers: Writers, copy: PrivateCopy) -> None:
+        """A copy is about to be written: an intent that refers to the same bytes must not come true half-way."""
+        copy.touch()
+        if copy.has_intent and copy.spool.draft.large is not None:
+            self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
+            copy.has_intent = False
+
+    def spoil(self, writers: Writers, copy: PrivateCopy, failure: StoreError) -> None:
+        """A write into a copy was refused: from here on nothing of it is published, and the old value stands."""
+        copy.failure = copy.failure or failure
+        if copy.has_intent:
+            self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
+            copy.has_intent = False
+
+    def publish(self, writers: Writers, copy: PrivateCopy, *, last: bool) -> Published | None:
+        """Let a copy that is settled be the value of its name. `last`: nobody has the private inode open any more.
+
+        Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
+        """
+        if not copy.changed or writers.unlinked or copy.failure is not None:
+            self.abandon(writers, copy)
+            return None
+        # The private inode becomes the published one, unless others go on writing to it.
+        ino = writers.ino if last else self._state.store.contents.numbers.take()
+        put = self._put(writers, copy, ino)
+        intent = (writers.ino, copy.number) if copy.has_intent else None
+        published = self._publisher.publish(put, copy.spool.draft, intent)
+        copy.changed = copy.prepared = copy.has_intent = False
+        if published.replaced is not None:
+            self._state.retire(published.replaced)
+        self._state.report(published.effects)
+        return published
+
+    async def publish_now(self, writers: Writers, copy: PrivateCopy) -> None:
+        """At fsync or rename: publish what is written so far; the writers go on with their private inode.
+
+        Raises StoreError.
+        """
+        if copy.failure is not None:
+            raise copy.failure
+        if not copy.changed or writers.unlinked:
+            return
+        await copy.spool.settle()
+        published = self.publish(writers, copy, last=False)
+        assert published is not None
+        self._state.writers.rebase(writers, published.node)
+        if copy.how is How.APPEND:
+            copy.spool = SpillingDraft(self._state.store.contents, self._state.nursery)
+        elif copy.how is How.IF_ABSENT:
+            copy.how = How.REPLACE
+
+    def abandon(self, writers: Writers, copy: PrivateCopy) -> None:
+        """Give up a copy that has nothing to publish."""
+        try:
+            self._publisher.abandon(copy.spool.draft, writers.ino, copy.number if copy.has_intent else None)
+        except StoreError as error:
+            log.error("a value that was not published could not be deleted yet: %s", error)
+        copy.has_intent = False
+
+    async def release(self, handle: WriteHandle) -> None:
+        """At RELEASE: publish the copy with its last handle, and end the private inode with its last copy.
+
+        Nobody waits for the answer: what goes wrong can only be told to the log.
+        """
+        writers, copy = handle.writers, handle.copy
+        writers.handles -= 1
+        copy.holders -= 1
+        self.forget_victims(handle)
+        if not copy.holders:
+            if writers.edit is copy:
+                writers.edit = None
+            await self._finish(writers, copy)
+        if not writers.handles and not writers.expected:
+            self._state.writers.end(writers)
+
+    async def _finish(self, writers: Writers, copy: PrivateCopy) -> None:
+        try:
+            if not copy.changed or copy.failure is not None:
+                await copy.spool.idle()
+            elif not copy.prepared:
+                # A write after the last FLUSH, as by a process that was handed the descriptor.
+                await copy.spool.settle()
+            # Only now: somebody may have opened the private inode meanwhile.
+            last = not writers.handles and not writers.expected
+            published = self.publish(writers, copy, last=last)
+            if published is not None and not last:
+                self._state.writers.rebase(writers, published.node)
+        except (UnavailableError, OutOfSpaceError) as error:
+            # Its intent stays in the store, and whoever opens the store next publishes it.
+            log.error("a value for inode %d is published later: %s", writers.ino, error)
+        except StoreError as error:
+            log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
+            self.abandon(writers, copy)
+        copy.spool.draft.close()
+        if writers.last is copy:
+            writers.last = None
+        if copy.pinned:
+            self._state.store.contents.unpin(copy.pinned)
+
+    def _put(self, writers: Writers, copy: PrivateCopy, ino: int) -> Put:
+        return Put(
+            ino,
+            writers.parent,
+            writers.name,
+            writers.mode,
+            writers.uid,
+            writers.gid,
+            how=copy.how,
+            atime_ns=writers.atime_ns,
+            mtime_ns=writers.mtime_ns,
+            xattrs=writers.xattrs,
+        )
+
+
+async def sync(state: MountState) -> None:
+    """Return once everything published so far survives a power cut. Raises StoreError."""
+    await trio.to_thread.run_sync(state.store.sync)

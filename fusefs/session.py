@@ -1,0 +1,169 @@
+"""One mount from start to end: opens the store, mounts, serves, does the upkeep, and ends without losing anything.
+
+A mount that cannot go on is left dead (ENOTCONN), never unmounted: below it lies an ordinary empty directory that
+jobs would fill with success. It is unmounted only where that was asked for: by umount, SIGTERM or SIGINT.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from engine import open_store
+from engine.config import ObjectStoreSettings
+from engine.errors import StoreError
+from engine.store import Store
+from fusefs.errors import MountError
+from fusefs.operations import Operations
+from fusefs.presence import present
+from fusefs.state import MountState
+
+FILESYSTEM_TYPE = "fusefs"
+
+_NEWS_S = 0.05
+"""How often another process's changes are looked for: one read of shared memory when there are none."""
+_SWEEP_S = 0.25
+_RECOVER_S = 10.0
+_DRAIN_S = 10.0
+"""How long SIGTERM waits for those who have files open before the mount is detached under them."""
+_REQUESTS_AT_ONCE = 50
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How to mount, beside what the store is told."""
+
+    read_only: bool = False
+    allow_other: bool = False
+
+
+def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions, ready: Callable[[], None]) -> None:
+    """Mount the store on `mountpoint` and serve until it is unmounted, or until SIGTERM or SIGINT.
+
+    `ready` is called once when the mount answers. Raises StoreError and MountError.
+    """
+    with present(mountpoint), open_store(settings) as store:
+        log.info("store %s, mounted on %s", settings.path, mountpoint)
+        state = MountState(store)
+        _mount(Operations(state, ready), settings, mountpoint, options)
+        try:
+            trio.run(_serve, state, mountpoint)
+        except BaseException:
+            log.exception("the mount cannot go on and is left dead")
+            pyfuse3.close(unmount=False)
+            raise
+        pyfuse3.close(unmount=False)
+        log.info("unmounted %s", mountpoint)
+
+
+def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: str, options: MountOptions) -> None:
+    # libfuse splits options at commas and unescapes backslashes.
+    source = os.fsencode(settings.path).decode("ascii", "backslashreplace").replace("\\", "\\\\").replace(",", "\\,")
+    arguments = {"default_permissions", f"fsname={source}", f"subtype={FILESYSTEM_TYPE}"}
+    if options.allow_other:
+        arguments.add("allow_other")
+    if options.read_only:
+        arguments.add("ro")
+    try:
+        pyfuse3.init(operations, mountpoint, arguments)
+    except RuntimeError as error:
+        raise MountError(f"cannot mount on {mountpoint}: {error}") from error
+
+
+async def _serve(state: MountState, mountpoint: str) -> None:
+    state.store.database.adopt()
+    state.store.sessions.ensure()
+    async with trio.open_nursery() as nursery:
+        state.nursery = nursery
+        nursery.start_soon(_unmount_at_signal, mountpoint)
+        nursery.start_soon(state.kernel.run)
+        nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
+        nursery.start_soon(_repeat, "upkeep", _sweep, state)
+        nursery.start_soon(_repeat, "recovery of what the dead left", _recover, state)
+        await pyfuse3.main(max_tasks=_REQUESTS_AT_ONCE)
+        nursery.cancel_scope.cancel()
+
+
+async def _unmount_at_signal(mountpoint: str) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: unmounting %s", signal.Signals(number).name, mountpoint)
+            with trio.move_on_after(_DRAIN_S):
+                while not await _unmount(mountpoint):
+                    await trio.sleep(0.1)
+                return
+            # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
+            await _unmount(mountpoint, "-z")
+            await trio.sleep(_DRAIN_S)
+            pyfuse3.terminate()
+
+
+async def _unmount(mountpoint: str, *options: str) -> bool:
+    command = ["umount", *(["-l"] if options else [])] if os.geteuid() == 0 else ["fusermount3", "-u", *options]
+    done = await trio.run_process(
+        [*command, "--", mountpoint], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return done.returncode == 0
+
+
+async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], state: MountState) -> None:
+    """Do a piece of background work again and again. What goes wrong in it must not end the mount."""
+    while True:
+        try:
+            await step(state)
+        except StoreError as error:
+            log.warning("%s is late: %s", what, error)
+            await trio.sleep(_SWEEP_S)
+        except Exception:
+            log.exception("%s failed", what)
+            await trio.sleep(_SWEEP_S)
+
+
+async def _hear_news(state: MountState) -> None:
+    """Make the kernel forget what other processes changed."""
+    await trio.sleep(_NEWS_S)
+    if state.store.database.changed_elsewhere():
+        _tell_kernel(state)
+
+
+def _tell_kernel(state: MountState) -> None:
+    state.max_object_size = state.store.max_object_size
+    news = state.store.upkeep.news()
+    for item in news:
+        state.hear(item)
+    if news:
+        state.store.upkeep.acknowledge(news)
+
+
+async def _sweep(state: MountState) -> None:
+    """Delete what nobody refers to any more, and write the log back, both a piece at a time."""
+    upkeep = state.store.upkeep
+    with trio.move_on_after(_SWEEP_S):
+        await state.sweep_now.wait()
+    state.sweep_now = trio.Event()
+    state.writers.drop_idle()
+    state.drop_gone()
+    while upkeep.sweep():
+        await trio.sleep(0)
+    if upkeep.anything_to_reclaim():
+        await trio.to_thread.run_sync(_reclaim, state.store)
+    if upkeep.checkpoint_due:
+        await trio.to_thread.run_sync(upkeep.checkpoint)
+
+
+def _reclaim(store: Store) -> None:
+    while store.upkeep.reclaim():
+        pass
+
+
+async def _recover(state: MountState) -> None:
+    """Publish what other processes acknowledged before they died."""
+    await trio.sleep(_RECOVER_S)
+    state.store.publisher.recover()

@@ -1,0 +1,149 @@
+"""What one mount knows beside its store, shared by the parts of the filesystem."""
+
+import logging
+import time
+from collections import Counter, OrderedDict
+
+import trio
+
+from engine.model import Effects, Node, Removed
+from engine.store import Store
+from engine.upkeep import News
+from fusefs.handles import HandleTable
+from fusefs.kernel import KernelCache
+from fusefs.writers import WriterTable
+
+_REMEMBERED = 4096
+_GONE_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class StaleError(Exception):
+    """The inode is not what the caller should work on (ESTALE): the kernel looks the name up again, once."""
+
+
+class MountState:
+    """One mount. Everything in it belongs to the event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.kernel = KernelCache()
+        self.writers = WriterTable(store)
+        self.handles = HandleTable()
+        self.nursery: trio.Nursery
+        """Background work of the mount; set by the session before the first request."""
+        self.at_risk: Counter[int] = Counter()
+        """Objects that a Put about to be published would evict: their names are not to be cached."""
+        self.max_object_size = store.max_object_size
+        self.sweep_now = trio.Event()
+        """Set when something large was taken out of the tree."""
+        self._open: dict[int, tuple[Node, int]] = {}
+        """Objects open for reading and how often: still there for those who have them open when their name is gone."""
+        self._gone: dict[int, tuple[Node, float]] = {}
+        """Objects that lost their name a moment ago, and until when their values are kept.
+
+        A path was looked up and is about to be opened: with the name overwritten in between, and again in the one retry
+        that the kernel makes after ESTALE, the caller would see that error.
+        """
+        self._recent: OrderedDict[int, Node] = OrderedDict()
+        """Objects looked up last, for the open that follows. Right until `retire` or the news take them out."""
+
+    # Inodes
+
+    def remember(self, node: Node) -> None:
+        """The kernel has looked up a published object."""
+        self._recent[node.ino] = node
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def value(self, ino: int) -> Node | None:
+        """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
+        node = self._recent.get(ino) or self.store.tree.node(ino)
+        return node if node is not None else self.lost(ino)
+
+    def lost(self, ino: int) -> Node | None:
+        """An object that has no name any more, while it is open or was a moment ago."""
+        known = self._open.get(ino) or self._gone.get(ino)
+        return None if known is None else known[0]
+
+    def change_lost(self, node: Node) -> None:
+        """Attributes of an object that has no name any more: for those who have it open."""
+        known = self._open.get(node.ino)
+        if known is not None:
+            self._open[node.ino] = node, known[1]
+
+    def retire(self, node: Node) -> None:
+        """An object lost its name: keep it for a moment for those who have just looked it up."""
+        self._recent.pop(node.ino, None)
+        if self.kernel.knows(node.ino) and node.ino not in self._gone:
+            self.store.contents.pin(node.content)
+            self._gone[node.ino] = node, time.monotonic() + _GONE_S
+
+    def hear(self, news: News) -> None:
+        """Another process took a name away, or changed attributes."""
+        if not news.parent:
+            self.kernel.drop_attributes(news.ino)
+        elif news.ino:
+            recent = self._recent.get(news.ino)
+            if recent is not None:
+                self.retire(recent)
+            self.kernel.drop_name_soon(news.parent, news.name)
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel dropped references to an inode."""
+        if self.kernel.forget(ino, count):
+            self._recent.pop(ino, None)
+            self._drop_gone(ino)
+
+    def drop_gone(self) -> None:
+        """Let go of what lost its name a while ago."""
+        now = time.monotonic()
+        for ino in [ino for ino, (_, until) in self._gone.items() if until < now]:
+            self._drop_gone(ino)
+
+    def _drop_gone(self, ino: int) -> None:
+        known = self._gone.pop(ino, None)
+        if known is not None:
+            self._unpin(known[0].content)
+
+    def _unpin(self, content: int) -> None:
+        self.store.contents.unpin(content)
+        self.store.upkeep.unpin(content)
+
+    # Objects open for reading
+
+    def opened(self, node: Node) -> None:
+        self.store.contents.pin(node.content)
+        known = self._open.get(node.ino)
+        self._open[node.ino] = (node, 1 if known is None else known[1] + 1)
+
+    def closed(self, node: Node) -> None:
+        known, opens = self._open[node.ino]
+        if opens > 1:
+            self._open[node.ino] = (known, opens - 1)
+        else:
+            del self._open[node.ino]
+        self._unpin(node.content)
+
+    # What a change did beside what it was asked to do
+
+    def report(self, effects: Effects) -> None:
+        """Tell the log and the kernel."""
+        for gone in effects.evicted:
+            log.info("evicted %s", shown(gone))
+            if gone.node is not None:
+                self.retire(gone.node)
+            self.kernel.drop_soon(gone)
+        for gone in effects.expired:
+            log.info("expired %s", shown(gone))
+            # Also where its own name is not cached: with it go the entries below, for who works inside the run.
+            self.kernel.drop_name_soon(gone.parent, gone.name)
+            self.sweep_now.set()
+        for back in effects.restored:
+            log.info("restored %s", shown(back))
+
+
+def shown(removed: Removed) -> str:
+    """A path for the log: one line, whatever bytes the name has."""
+    return removed.path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")

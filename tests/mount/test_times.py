@@ -1,0 +1,102 @@
+"""Times: what a Put, a rename and utimens(2) make of them."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Other, sh
+
+pytestmark = pytest.mark.mount
+
+
+def _now_between(path: Path, before: int, field: str = "st_mtime_ns") -> None:
+    assert before - 20_000_000 <= getattr(path.stat(), field) <= time.time_ns() + 20_000_000
+
+
+def test_a_put_sets_the_time(pipeline: Path) -> None:
+    """A Put sets mtime and ctime, a new one atime too."""
+    before = time.time_ns()
+    (pipeline / "k").write_text("x")
+    for field in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns"):
+        _now_between(pipeline / "k", before, field)
+    first = (pipeline / "k").stat()
+    time.sleep(0.02)
+    (pipeline / "k").write_text("y")
+    assert (pipeline / "k").stat().st_mtime_ns > first.st_mtime_ns
+    assert (pipeline / "k").stat().st_ctime_ns > first.st_ctime_ns
+
+
+@pytest.mark.parametrize(
+    "nanoseconds", [0, 1, 999_999_999, 981_173_106_123_456_789, 4_102_444_800_000_000_000, -1_500_000_000]
+)
+def test_utimens(pipeline: Path, nanoseconds: int) -> None:
+    """utimens works, to the nanosecond, on objects and directories."""
+    (pipeline / "k").write_text("x")
+    (pipeline / "d").mkdir()
+    for name in ("k", "d"):
+        os.utime(pipeline / name, ns=(nanoseconds + 1, nanoseconds))
+        found = (pipeline / name).stat()
+        assert (found.st_atime_ns, found.st_mtime_ns) == (nanoseconds + 1, nanoseconds)
+
+
+def test_utimens_of_a_symlink(pipeline: Path) -> None:
+    """utimens works on a symlink itself."""
+    (pipeline / "l").symlink_to("nowhere")
+    os.utime(pipeline / "l", ns=(5, 7), follow_symlinks=False)
+    assert (pipeline / "l").lstat().st_mtime_ns == 7
+
+
+def test_one_of_the_two(pipeline: Path) -> None:
+    """`touch -a` and `touch -m` set one time each."""
+    sh("echo > k; touch -d '2001-01-01 UTC' k; touch -a k", pipeline)
+    assert (pipeline / "k").stat().st_mtime == 978_307_200
+    sh("touch -d '2001-01-01 UTC' k; touch -m k", pipeline)
+    assert (pipeline / "k").stat().st_atime == 978_307_200
+
+
+def test_changes_of_attributes_set_ctime(pipeline: Path) -> None:
+    """chmod sets ctime and leaves mtime."""
+    (pipeline / "k").write_text("x")
+    before = (pipeline / "k").stat()
+    time.sleep(0.02)
+    (pipeline / "k").chmod(0o600)
+    after = (pipeline / "k").stat()
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert after.st_ctime_ns > before.st_ctime_ns
+
+
+def test_a_rename_keeps_mtime(pipeline: Path, run: Path) -> None:
+    """A rename keeps mtime."""
+    (run / "k").write_text("x")
+    before = (run / "k").stat().st_mtime_ns
+    os.rename(run / "k", pipeline / "k")
+    assert (pipeline / "k").stat().st_mtime_ns == before
+
+
+def test_directories_change_with_what_is_in_them(pipeline: Path) -> None:
+    """A directory's mtime changes when a name in it comes or goes, for other processes as well."""
+    (pipeline / "d").mkdir()
+    with Other() as other:
+        seen = [other("os.stat(path).st_mtime_ns", path=pipeline / "d")]
+        for change in ("echo x > k", "mv k l", "mkdir e", "ln -s k m", "rm l", "rmdir e"):
+            time.sleep(0.012)
+            sh(change, pipeline / "d")
+            seen.append(other("os.stat(path).st_mtime_ns"))
+    assert seen == sorted(set(seen))
+
+
+def test_times_of_the_tree_are_recent(pipeline: Path) -> None:
+    """Directories have times too, not 1970."""
+    for path in (pipeline, pipeline.parent, pipeline.parent.parent):
+        assert path.stat().st_mtime > 1_600_000_000
+
+
+def test_make_builds_what_is_older(pipeline: Path) -> None:
+    """What is written later is newer: make and `-nt` work."""
+    script = """
+    echo a > a; sleep 0.02; echo b > b; [ b -nt a ] && echo newer
+    sleep 0.02; echo >> a; [ a -nt b ] && echo again
+    """
+    assert sh(script, pipeline) == "newer\nagain\n"

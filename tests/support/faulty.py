@@ -1,0 +1,79 @@
+"""The command `fusefs` with a fault: `python -m tests.support.faulty ARGUMENTS`, for daemons that tests start.
+
+FAULT_FILE names a file. While it holds the name of one of the methods below, that method's next call raises
+RuntimeError and removes the file, so each fault happens once.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+METHODS = [
+    "fusefs.namespace:Namespace.lookup",
+    "fusefs.namespace:Namespace.open_directory",
+    "fusefs.namespace:Namespace.entries",
+    "fusefs.namespace:Namespace.make_directory",
+    "fusefs.namespace:Namespace.remove_directory",
+    "fusefs.namespace:Namespace.make_symlink",
+    "fusefs.namespace:Namespace.remove",
+    "fusefs.namespace:Namespace.exchange",
+    "fusefs.namespace:Namespace.rename",
+    "fusefs.attributes:NodeAttributes.read_link",
+    "fusefs.attributes:NodeAttributes.get",
+    "fusefs.attributes:NodeAttributes.set",
+    "fusefs.attributes:NodeAttributes.get_xattr",
+    "fusefs.attributes:NodeAttributes.list_xattrs",
+    "fusefs.attributes:NodeAttributes.set_xattr",
+    "fusefs.attributes:NodeAttributes.remove_xattr",
+    "fusefs.files:Files.create",
+    "fusefs.files:Files.open",
+    "fusefs.files:Files.read",
+    "fusefs.files:Files.write",
+    "fusefs.files:Files.flush",
+    "fusefs.files:Files.fsync",
+    "fusefs.files:Files.release",
+    "fusefs.publication:Publication.publish",
+    "fusefs.state:MountState.forget",
+    "fusefs.operations:sync",
+    "engine.tree:Tree.space",
+    "engine.upkeep:Upkeep.sweep",
+]
+
+
+def short(method: str) -> str:
+    """The method's name without its module."""
+    return method.partition(":")[2]
+
+
+def failing(method: str, original: Callable[..., Any], trigger: Path) -> Callable[..., Any]:
+    """Return `original` with the fault in front of it."""
+
+    @functools.wraps(original)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        if trigger.exists() and trigger.read_text() == method:
+            trigger.unlink()
+            raise RuntimeError(f"injected into {method}")
+        return original(*arguments, **options)
+
+    return wrapper
+
+
+def install(trigger: Path) -> None:
+    """Put every fault in its place."""
+    for method in METHODS:
+        module, _, path = method.partition(":")
+        owner: Any = importlib.import_module(module)
+        *parents, name = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        setattr(owner, name, failing(method, getattr(owner, name), trigger))
+
+
+if __name__ == "__main__":
+    from fusefs.cli import main
+
+    install(Path(os.environ["FAULT_FILE"]))
+    main()

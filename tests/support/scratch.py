@@ -1,0 +1,90 @@
+"""Directories for mounts, and the sweep of what an aborted run left mounted in them.
+
+A directory carries the process id of the run that made it, so that one run never touches another's.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_DIRECTORY = re.compile(r"fusefs-test-(\d+)-[^/]*")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class FuseMount:
+    """A FUSE filesystem that the kernel has mounted."""
+
+    path: Path
+    type: str
+    connection: int
+    """The minor number of its device, which names its directory in /sys/fs/fuse/connections."""
+
+
+def make_directory() -> Path:
+    """Return a new directory that the sweep knows as this run's. Removing it is up to the caller."""
+    return Path(tempfile.mkdtemp(prefix=f"fusefs-test-{os.getpid()}-"))
+
+
+def fuse_mounts() -> list[FuseMount]:
+    """Return all FUSE mounts, the newest first. Touches none of them: they may be dead or hang."""
+    mounts = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")[0]
+        if kind == "fuse" or kind.startswith("fuse."):
+            path = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])
+            mounts.append(FuseMount(Path(path), kind, int(fields[2].split(":")[1])))
+    return mounts[::-1]
+
+
+def mount_at(path: Path) -> FuseMount | None:
+    """Return the uppermost FUSE mount at `path`."""
+    return next((mount for mount in fuse_mounts() if mount.path == path), None)
+
+
+def abort(mount: FuseMount) -> None:
+    """Answer every request on the mount with an error from now on: frees whoever waits for a daemon that hangs."""
+    with suppress(OSError):  # only root may, and the connection may be gone by now
+        Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
+
+
+def detach(mount: FuseMount) -> None:
+    """Unmount, whatever state the mount is in and whoever still uses it."""
+    abort(mount)
+    for command in (["fusermount3", "-u", "-z", str(mount.path)], ["umount", "-l", str(mount.path)]):
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return
+
+
+def sweep(process: int | None = None) -> list[Path]:
+    """Unmount what is left in the directories of `process`, or without it of every run that has ended.
+
+    Returns the mountpoints.
+    """
+    swept = []
+    for mount in fuse_mounts():
+        found = _DIRECTORY.search(str(mount.path))
+        if found is None:
+            continue
+        owner = int(found[1])
+        if owner == process or (process is None and not _is_running(owner)):
+            detach(mount)
+            swept.append(mount.path)
+    return swept
+
+
+def _is_running(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory of make_directory, but nothing that is mounted in it."""
+    if any(mount.path.is_relative_to(directory) for mount in fuse_mounts()):
+        raise RuntimeError(f"still mounted below {directory}")
+    shutil.rmtree(directory)

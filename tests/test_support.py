@@ -1,0 +1,126 @@
+"""What the tests stand on: helpers that notice nothing would make every test pass."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from tests.support.mounting import MountedStore
+from tests.support.scratch import detach, make_directory, mount_at, remove_directory, sweep
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = make_directory()
+    yield path
+    for mountpoint in path.iterdir():
+        while (mount := mount_at(mountpoint)) is not None:
+            detach(mount)
+    remove_directory(path)
+
+
+def mount_null(mountpoint: Path) -> subprocess.Popen[bytes]:
+    mountpoint.mkdir()
+    daemon = subprocess.Popen([sys.executable, "-m", "benchmarks.null_filesystem", str(mountpoint)], cwd=ROOT)
+    deadline = monotonic() + 20
+    while mount_at(mountpoint) is None:
+        assert daemon.poll() is None
+        assert monotonic() < deadline
+        sleep(0.01)
+    return daemon
+
+
+def ended_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.mount
+def test_a_sweep_takes_what_an_ended_run_left_and_nothing_else(directory: Path) -> None:
+    abandoned = directory / f"fusefs-test-{ended_process()}-x"
+    other = directory / "other"
+    daemons = [mount_null(abandoned), mount_null(other)]
+    # The directory of this run stands first in both paths, so that both are ours, who still runs.
+    assert sweep() == []
+    assert mount_at(abandoned) is not None
+
+    assert set(sweep(os.getpid())) == {abandoned, other}
+    assert mount_at(abandoned) is None
+    for daemon in daemons:
+        daemon.wait(20)
+
+
+@pytest.mark.mount
+def test_a_dead_mount_is_swept(tmp_path: Path) -> None:
+    abandoned = tmp_path / f"fusefs-test-{ended_process()}-x"
+    daemon = mount_null(abandoned)
+    daemon.kill()
+    daemon.wait()
+    with pytest.raises(OSError, match="not connected"):
+        os.stat(abandoned)
+    assert sweep() == [abandoned]
+    assert os.listdir(abandoned) == []
+
+
+@pytest.mark.mount
+def test_a_directory_is_not_removed_with_what_is_mounted_in_it(directory: Path) -> None:
+    daemon = mount_null(directory / "mount")
+    with pytest.raises(RuntimeError, match="still mounted"):
+        remove_directory(directory)
+    assert sweep(os.getpid()) == [directory / "mount"]
+    daemon.wait(20)
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("line", "announced", "unexpected"),
+    [
+        ("2026-01-01 INFO fusefs: fine", [], 0),
+        ("2026-01-01 ERROR fusefs: broken", [], 1),
+        ("2026-01-01 ERROR fusefs: broken", ["broken"], 0),
+        ("2026-01-01 ERROR fusefs: broken", ["something else"], 1),
+        ("Traceback (most recent call last):", [], 1),
+    ],
+)
+def test_an_error_in_the_log_fails_the_test_unless_it_is_announced(
+    line: str, announced: list[str], unexpected: int
+) -> None:
+    store = MountedStore()
+    store.log_path.write_text(line + "\n")
+    for pattern in announced:
+        store.expect_log(pattern)
+    assert len(store.unexpected_log()) == unexpected
+    if unexpected:
+        with pytest.raises(AssertionError, match="unexpected in the daemon's log"):
+            store.close()
+    else:
+        store.close()
+    assert not store.directory.exists()
+
+
+def test_a_daemon_that_does_not_mount_is_told_with_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; print('no such thing', file=sys.stderr); sys.exit(7)"
+    monkeypatch.setattr("tests.support.mounting.FUSEFS", (sys.executable, "-c", program))
+    store = MountedStore()
+    with pytest.raises(AssertionError, match=r"(?s)ended with 7.*no such thing"):
+        store.mount()
+    store.close()
+
+
+@pytest.mark.mount
+def test_a_mounted_store_can_be_ended_in_every_way(mounted: MountedStore) -> None:
+    mounted.remount()
+    mounted.terminate()
+    mounted.mount()
+    mounted.kill()
+    mounted.detach()
+    mounted.mount()
+    assert mounted.pipeline.is_dir()
+    assert mounted.run.is_dir()
