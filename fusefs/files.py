@@ -7,6 +7,7 @@ from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermittedError, StoreError, TooLargeError
 from engine.model import Kind, Node
 from engine.names import check_part
+from fusefs.closers import Closing, closing
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
 from fusefs.publication import Publication, sync
 from fusefs.reading import ReadAhead
@@ -122,7 +123,10 @@ class Files:
         copy.holders += 1
         writers.handles += 1
         writers.opened_by[pid] = copy
-        return self._state.handles.add(WriteHandle(writers, copy, appends=bool(flags & os.O_APPEND)))
+        changes = replaces or (new and creates)
+        return self._state.handles.add(
+            WriteHandle(writers, copy, pid, appends=bool(flags & os.O_APPEND), changes=changes)
+        )
 
     def _shares(self, copy: PrivateCopy, replaces: bool, how: How, *, own: bool) -> bool:
         """Whether a further handle works on the copy that edits share, or is a Put of its own.
@@ -174,6 +178,7 @@ class Files:
         handle = self._state.handles[number]
         assert isinstance(handle, WriteHandle)
         writers, copy = handle.writers, handle.copy
+        handle.note_change()
         try:
             self._begin_change(writers, copy, len(data) + (copy.spool.size if handle.appends else offset))
             if handle.appends:
@@ -209,6 +214,7 @@ class Files:
         handle = self._state.handles[number]
         assert isinstance(handle, WriteHandle)
         writers = handle.writers
+        handle.note_change()
         if handle.copy.how is How.APPEND:
             self._turn_into_edit(handle)
         await self.truncate_copy(writers, handle.copy, size)
@@ -234,7 +240,14 @@ class Files:
         """One descriptor of the file is closed; others may be open. Raises StoreError, which close() returns."""
         handle = self._state.handles[number]
         if isinstance(handle, WriteHandle):
-            await self._publication.prepare(handle)
+            handle.note_close(await closing(handle.opener, lambda: self._other_openers(handle)))
+            if handle.closing is Closing.PLAIN:
+                await self._publication.prepare(handle)
+            else:
+                self._publication.leave_unfinished(handle)
+
+    def _other_openers(self, handle: WriteHandle) -> set[int]:
+        return {other.opener for other in self._state.handles.writers()} - {handle.opener}
 
     async def fsync(self, number: int) -> None:
         """Publish what is written so far and make it survive a power cut. Raises StoreError."""

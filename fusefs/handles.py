@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from engine.model import Node
 from engine.tree import Tree
+from fusefs.closers import Closing
 from fusefs.writers import PrivateCopy, Writers
 
 _PAGE = 512
@@ -22,13 +23,36 @@ class ReadHandle:
 class WriteHandle:
     """An object open for writing."""
 
-    def __init__(self, writers: Writers, copy: PrivateCopy, *, appends: bool) -> None:
+    def __init__(self, writers: Writers, copy: PrivateCopy, opener: int, *, appends: bool, changes: bool) -> None:
         self.writers = writers
         self.copy = copy
+        self.opener = opener
+        """The thread that opened it."""
         self.appends = appends
         """O_APPEND: every write goes to the end, whatever offset the kernel worked out."""
         self.at_risk: list[int] = []
         """Objects that the Put of this handle would evict; the kernel is not to cache them meanwhile."""
+        self.changed = changes
+        """Whether the copy was changed through it: by opening it, writing or truncating."""
+        self.killed = False
+        """Whether a signal killed one who had it open, and nobody wrote through it since."""
+        self.closing = Closing.PLAIN
+        """How it was closed last."""
+
+    def note_change(self) -> None:
+        """It is written through: whoever writes lives, and carries on what one who was killed may have left."""
+        self.changed = True
+        self.killed = False
+
+    def note_close(self, closing: Closing) -> None:
+        """One of its descriptors was closed."""
+        self.closing = closing
+        self.killed = self.killed or closing is Closing.KILLED
+
+    @property
+    def left_unfinished(self) -> bool:
+        """Whether those who wrote through it were killed, should nobody have it open any more."""
+        return self.killed or self.closing is not Closing.PLAIN
 
 
 class PeekHandle:
@@ -120,6 +144,10 @@ class HandleTable:
         number = next(self._numbers)
         self._handles[number] = handle
         return number
+
+    def writers(self) -> Iterator[WriteHandle]:
+        """All that is open for writing."""
+        return (handle for handle in self._handles.values() if isinstance(handle, WriteHandle))
 
     def __getitem__(self, number: int) -> Handle:
         return self._handles[number]

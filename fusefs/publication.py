@@ -48,6 +48,13 @@ class Publication:
             writers.entry_cached = False
             await self._state.kernel.drop(writers.parent, writers.name, writers.ino)
 
+    def leave_unfinished(self, handle: WriteHandle) -> None:
+        """At FLUSH, by a signal that killed the closer: what was written up to here is not to come true by a crash."""
+        copy = handle.copy
+        if handle.killed and copy.has_intent and copy.holders == 1:
+            self._withdraw(handle.writers, copy)
+            copy.prepared = False
+
     async def _expose_victims(self, handle: WriteHandle) -> None:
         victims = self._state.store.tree.next_victims(handle.writers.parent)
         self.forget_victims(handle)
@@ -68,22 +75,24 @@ class Publication:
         """A copy is about to be written: an intent that refers to the same bytes must not come true half-way."""
         copy.touch()
         if copy.has_intent and copy.spool.draft.large is not None:
-            self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
-            copy.has_intent = False
+            self._withdraw(writers, copy)
 
     def spoil(self, writers: Writers, copy: PrivateCopy, failure: StoreError) -> None:
         """A write into a copy was refused: from here on nothing of it is published, and the old value stands."""
         copy.failure = copy.failure or failure
         if copy.has_intent:
-            self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
-            copy.has_intent = False
+            self._withdraw(writers, copy)
+
+    def _withdraw(self, writers: Writers, copy: PrivateCopy) -> None:
+        self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
+        copy.has_intent = False
 
     def publish(self, writers: Writers, copy: PrivateCopy, *, last: bool) -> Published | None:
         """Let a copy that is settled be the value of its name. `last`: nobody has the private inode open any more.
 
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
-        if not copy.changed or writers.unlinked or copy.failure is not None:
+        if not copy.changed or writers.unlinked or copy.failure is not None or copy.left_by_the_killed:
             self.abandon(writers, copy)
             return None
         # The private inode becomes the published one, unless others go on writing to it.
@@ -106,6 +115,8 @@ class Publication:
             raise copy.failure
         if not copy.changed or writers.unlinked:
             return
+        # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
+        copy.unfinished = copy.finished = False
         await copy.spool.settle()
         published = self.publish(writers, copy, last=False)
         assert published is not None
@@ -132,6 +143,9 @@ class Publication:
         writers.handles -= 1
         copy.holders -= 1
         self.forget_victims(handle)
+        if handle.changed:
+            copy.unfinished |= handle.left_unfinished
+            copy.finished |= not handle.left_unfinished
         if not copy.holders:
             if writers.edit is copy:
                 writers.edit = None
@@ -141,7 +155,7 @@ class Publication:
 
     async def _finish(self, writers: Writers, copy: PrivateCopy) -> None:
         try:
-            if not copy.changed or copy.failure is not None:
+            if not copy.changed or copy.failure is not None or copy.left_by_the_killed:
                 await copy.spool.idle()
             elif not copy.prepared:
                 # A write after the last FLUSH, as by a process that was handed the descriptor.

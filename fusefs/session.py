@@ -4,6 +4,7 @@ A mount that cannot go on is left dead (ENOTCONN), never unmounted: below it lie
 jobs would fill with success. It is unmounted only where that was asked for: by umount, SIGTERM or SIGINT.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
     """
     with present(mountpoint), open_store(settings) as store:
         log.info("store %s, mounted on %s", settings.path, mountpoint)
+        logging.getLogger("pyfuse3").addFilter(_matters)
         state = MountState(store)
         _mount(Operations(state, ready), settings, mountpoint, options)
         try:
@@ -61,6 +63,14 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
             raise
         pyfuse3.close(unmount=False)
         log.info("unmounted %s", mountpoint)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Whether a line of pyfuse3's says more than that nobody waits for an answer any more (ENOENT, fuse(4)).
+
+    That is so when a caller was killed, and for the last RELEASE of all when the unmounting ends the connection first.
+    """
+    return not (str(record.msg).endswith("fuse_reply_* failed with %s") and record.args == (os.strerror(errno.ENOENT),))
 
 
 def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: str, options: MountOptions) -> None:

@@ -39,10 +39,19 @@ class PrivateCopy:
         self.has_intent = False
         self.exclusive = False
         """Whether it was created with O_EXCL: whoever has it and opens it again works on this one file."""
+        self.finished = False
+        """Whether somebody changed it and closed it, so that it is to be published."""
+        self.unfinished = False
+        """Whether somebody was killed while changing it."""
         self.failure: StoreError | None = None
         """Why a write into it was refused: with a part missing it is never published."""
         self.pinned = 0
         """The value that the copy starts from, kept while it may still be read."""
+
+    @property
+    def left_by_the_killed(self) -> bool:
+        """Whether all who changed it were killed by a signal: then the old value stands."""
+        return self.unfinished and not self.finished
 
     def touch(self) -> None:
         """Note that the value changes."""

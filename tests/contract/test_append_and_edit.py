@@ -18,6 +18,7 @@ from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, end, sh, start_python
 from tests.support.shared_mount import listed, refused
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -91,6 +92,8 @@ def test_appenders_on_two_mounts(make_mount: MakeMount) -> None:
     paths = [first.pipeline / "p/k", second.pipeline / "p/k"]
     processes = [start_python(_APPENDER, paths[index % 2], letter, 25, 30) for index, letter in enumerate("abcd")]
     end(processes)
+    # What one mount commits is visible on the others a moment later.
+    wait_until(lambda: paths[0].stat().st_size == 4 * 25 * 30)
     _check_lines(paths[0], "abcd", 25, 30)
 
 
