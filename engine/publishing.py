@@ -7,7 +7,7 @@ Every method is one transaction, or one after the value was stored aside. Used f
 from dataclasses import dataclass
 from itertools import count
 
-from engine.catalog import nodes
+from engine.catalog import eviction, nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
@@ -30,6 +30,15 @@ class Published:
     replaced: Node | None
     """What it stood for before, where that is gone now."""
     effects: Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was published for processes that died."""
+
+    nodes: list[Node]
+    """What the names stand for now."""
+    effects: list[Effects]
 
 
 class _Overtaken(Exception):
@@ -65,6 +74,10 @@ class Publisher:
             if draft.content and not draft.registered:
                 self._database.rows("INSERT OR IGNORE INTO draft VALUES (?, ?)", (draft.content, session))
                 draft.registered = True
+            if draft.superseded:
+                # The intent was the last that referred to them.
+                self._drop_superseded(Transaction(self._database, session), draft)
+        draft.superseded.clear()
 
     def publish(self, put: Put, draft: Draft, intent: tuple[int, int] | None = None) -> Published:
         """Let the value of `draft` have its name, and evict what must go. `intent`, by inode and handle, is fulfilled.
@@ -85,6 +98,7 @@ class Publisher:
         try:
             for _ in range(_JOIN_TRIES):
                 old = nodes.by_name(self._database, put.parent, put.name)
+                old = old or eviction.evicted_at(self._database, put.parent, put.name)
                 if old is not None and old.kind == Kind.OBJECT:
                     self._contents.join(spare, old.content, old.size, draft.content, draft.size)
                 try:
@@ -142,24 +156,25 @@ class Publisher:
             tx.rows("DELETE FROM draft WHERE content = ?", (content,))
             tx.drop_content(content)
 
-    def recover(self) -> int:
-        """Publish what sessions that died had acknowledged, and delete what they had not. Returns how many Puts."""
-        published = 0
+    def recover(self) -> Recovered:
+        """Publish what sessions that died had acknowledged, and delete what they had not."""
+        recovered = Recovered([], [])
         for session in self._contents.sessions.dead():
             with self._database.write():
                 if self._database.row("SELECT 1 FROM session WHERE id = ?", (session,)) is None:
                     continue  # another process was quicker
                 tx = Transaction(self._database, self._contents.sessions.own)
-                for _, put in catalog_puts.intents_of(tx, session):
-                    published += self._recover(tx, put)
+                puts = [self._recover(tx, put) for _, put in catalog_puts.intents_of(tx, session)]
                 for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
                     tx.drop_content(content)
                 for table in ("intent", "pin"):
                     tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
                 tx.rows("DELETE FROM session WHERE id = ?", (session,))
-        return published
+            recovered.nodes.extend(node for node in puts if node is not None)
+            recovered.effects.append(tx.effects())
+        return recovered
 
-    def _recover(self, tx: Transaction, put: Put) -> int:
+    def _recover(self, tx: Transaction, put: Put) -> Node | None:
         def join(old: Node, put: Put) -> tuple[int, int]:
             content = tx.new_number()
             self._contents.join(content, old.content, old.size, put.content, put.size)
@@ -170,9 +185,9 @@ class Publisher:
             # Several writers of one name shared its inode; the object takes a number that nothing else has.
             put.ino = tx.new_number()
         try:
-            catalog_puts.put(tx, put, join)
+            node, _ = catalog_puts.put(tx, put, join)
         except StoreError:
             # Its directory went away, or the limits were tightened: there is nowhere to put it.
             tx.drop_content(put.content)
-            return 0
-        return 1
+            return None
+        return node

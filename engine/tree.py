@@ -3,7 +3,7 @@
 import os
 import time
 
-from engine.catalog import eviction, lifetimes, nodes, renames
+from engine.catalog import eviction, facts, lifetimes, nodes, renames
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.errors import (
@@ -145,7 +145,7 @@ class Tree:
                 raise NotEmptyError("the directory is not empty")
             nodes.delete(tx, node)
             if node.scope == node.ino:
-                tx.rows("DELETE FROM scope WHERE ino = ?", (node.ino,))
+                lifetimes.drop(tx, node.ino)
             tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, parent))
             return node
 
@@ -189,8 +189,12 @@ class Tree:
         """Replace all extended attributes of a node (see engine.xattrs). Raises NotFoundError."""
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
-            nodes.set_attributes(tx, ino, Attributes())
             tx.rows("UPDATE node SET xattrs = ? WHERE ino = ?", (packed, ino))
+            nodes.set_attributes(tx, ino, Attributes())
+
+    def fact(self, node: Node, name: str) -> bytes:
+        """What the store knows of a node beside its attributes (see catalog.facts). Raises NoAttributeError."""
+        return facts.get(self._database, node, name)
 
     def space(self) -> Space:
         """How full the store is: the disk that it is on, and in the file what can be used again."""

@@ -43,7 +43,9 @@ class Upkeep:
         full = is_nearly_full(self._database)
         old = time.time_ns() - (0 if full else eviction.KEEP_DISPLACED_NS)
         if not self._database.value(
-            "SELECT EXISTS (SELECT 1 FROM doomed) OR EXISTS (SELECT 1 FROM evicted WHERE evicted_ns < ?)", (old,)
+            "SELECT EXISTS (SELECT 1 FROM doomed) OR EXISTS (SELECT 1 FROM evicted WHERE evicted_ns < ?1)"
+            " OR EXISTS (SELECT 1 FROM moved WHERE moved_ns < ?1)",
+            (old,),
         ):
             return False
         with self._database.write():
@@ -123,6 +125,11 @@ class Upkeep:
                 self._database.rows(
                     "DELETE FROM pin WHERE content = ? AND session = ?", (content, self._contents.sessions.own)
                 )
+
+    def unpin_all(self) -> None:
+        """Let go of what this process had kept for readers and writers that are gone by now."""
+        for content in [content for content in self._pinned if not self._contents.is_pinned(content)]:
+            self.unpin(content)
 
     @property
     def checkpoint_due(self) -> bool:

@@ -3,67 +3,183 @@
 An evicted object is kept aside while the object that displaced it stands, for some minutes at most. Programs that
 replace a file write a temporary name first: at the limit that displaces an object, and the rename that follows frees a
 place again. The contract gives the place back to what was displaced.
+
+Two more objects can turn out to be the one too many (`freed_by`): the backup that an editor renamed the old value to,
+and the temporary name that had displaced the very object that is put anew.
 """
 
-from engine.catalog import nodes
+from engine.catalog import nodes, taken
 from engine.catalog.transaction import Transaction
 from engine.model import Node
+from engine.sqlite.database import Database, Row
 
 KEEP_DISPLACED_NS = 10 * 60 * 1_000_000_000
 """How long an evicted object can come back."""
 
 VICTIMS = f"SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1 AND ino <> ? ORDER BY put_ns LIMIT ?"
-_KEPT = f"SELECT {nodes.COLUMNS} FROM evicted WHERE displaced_by = ? ORDER BY put_ns DESC"
+_VICTIMS_AROUND = (
+    f"{nodes.WITH_BELOW} SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1"
+    " ORDER BY ino IN (SELECT ino FROM below), put_ns LIMIT ?"
+)
+_OF = "WHERE displaced_by = ?1 OR (freed_by = ?1 AND freed_by <> 0)"
+_WAITING = f"SELECT {nodes.COLUMNS}, displaced_by FROM evicted {_OF} ORDER BY put_ns DESC"
+_INHERIT = (
+    "UPDATE evicted SET displaced_by = iif(displaced_by = ?1, ?2, displaced_by),"
+    f" freed_by = iif(freed_by = ?1, ?2, freed_by) {_OF}"
+)
+_YOUNGEST_SINCE = (
+    f"SELECT {nodes.COLUMNS} FROM evicted WHERE scope = ? AND evicted_ns >= ? ORDER BY put_ns DESC LIMIT 1"
+)
+_AT = (
+    f"SELECT {nodes.COLUMNS} FROM evicted WHERE parent = ?1 AND name = ?2"
+    " AND scope = (SELECT scope FROM node WHERE ino = ?1)"
+)
+_EVICT = "INSERT INTO evicted SELECT *, ?, ?, ? FROM node WHERE ino = ?"
 
 
 def limit_of(tx: Transaction, own_limit: int | None) -> int:
     return tx.object_limit if own_limit is None else own_limit
 
 
-def enforce(tx: Transaction, scope: int, objects: int, limit: int, newest: int) -> None:
+def enforce(tx: Transaction, scope: int, objects: int, limit: int, newest: int, freed_by: int = 0) -> None:
     """Evict the oldest objects of a pipeline until `limit` holds. `newest` is the object just put, never a victim;
-    0 when no object took the place, as after lowering the limit.
+    0 when no object took the place, as after lowering the limit. `freed_by` as in the table `evicted`.
     """
     if not limit or objects <= limit:
         return
-    victims = [Node._make(row) for row in tx.rows(VICTIMS, (scope, newest, objects - limit))]
+    _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, objects - limit)), newest, freed_by)
+
+
+def enforce_around(tx: Transaction, scope: int, objects: int, limit: int, directory: int) -> None:
+    """As `enforce`, after a directory was moved in: what is below it goes last, as the object just put does."""
+    if limit and objects > limit:
+        _evict(tx, scope, tx.rows(_VICTIMS_AROUND, (directory, scope, objects - limit)), 0, 0)
+
+
+def _evict(tx: Transaction, scope: int, rows: list[Row], newest: int, freed_by: int) -> None:
+    victims = [Node._make(row) for row in rows]
+    gone = [nodes.removed(tx.database, victim) for victim in victims]
     for victim in victims:
         # What this one had displaced can no longer come back: its place is not free.
         forget(tx, victim.ino)
-        tx.evicted.append(nodes.removed(tx.database, victim))
         if newest:
-            tx.rows("INSERT INTO evicted SELECT *, ?, ? FROM node WHERE ino = ?", (newest, tx.now_ns, victim.ino))
+            tx.rows(_EVICT, (newest, tx.now_ns, freed_by, victim.ino))
             tx.rows("DELETE FROM node WHERE ino = ?", (victim.ino,))
             tx.tell(victim.ino, victim.parent, victim.name)
         else:
             nodes.delete(tx, victim)
-    tx.rows("UPDATE scope SET objects = objects - ? WHERE ino = ?", (len(victims), scope))
+    ((before,),) = tx.rows(
+        "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1 WHERE ino = ?2 RETURNING evictions - ?1",
+        (len(victims), scope),
+    )
+    taken.note_objects(tx, scope, before, gone)
+    tx.evicted += gone
 
 
-def restore(tx: Transaction, displaced_by: int) -> None:
-    """Bring back what the object `displaced_by` had displaced, newest first, as far as there is room for it now."""
-    for row in tx.rows(_KEPT, (displaced_by,)):
-        kept = Node._make(row)
-        room = tx.row("SELECT objects, object_limit FROM scope WHERE ino = ?", (kept.scope,))
-        free = room is not None and (not limit_of(tx, room[1]) or room[0] < limit_of(tx, room[1]))
-        parent = nodes.by_ino(tx.database, kept.parent)
-        at_home = parent is not None and parent.scope == kept.scope
-        if free and at_home and nodes.by_name(tx.database, kept.parent, kept.name) is None:
-            tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
-            nodes.insert(tx, kept, evictable=True)
-            tx.rows("UPDATE scope SET objects = objects + 1 WHERE ino = ?", (kept.scope,))
-            tx.restored.append(nodes.removed(tx.database, kept))
-        else:
+def crowded_by(tx: Transaction, scope: int, parent: int, name: bytes, newest: int) -> int:
+    """The object `newest` takes a name that was free. Returns which other object is the one too many, 0 if none is.
+
+    That is the temporary name for which an object of this name was evicted: the name's place is needed again. Or it is
+    the backup that an object of this name was renamed to. When it goes, what `newest` displaced can come back.
+    """
+    old = tx.row("SELECT ino, content, displaced_by FROM evicted WHERE parent = ? AND name = ?", (parent, name))
+    if old is not None:
+        ino, content, displaced_by = old
+        _purge(tx, ino, content)
+        return 0 if displaced_by == newest else int(displaced_by)
+    row = tx.row(
+        "SELECT moved.ino FROM moved JOIN node ON node.ino = moved.ino AND node.scope = ?"
+        " WHERE moved.parent = ? AND moved.name = ? AND moved.ino <> ? AND moved_ns > ?",
+        (scope, parent, name, newest, tx.now_ns - KEEP_DISPLACED_NS),
+    )
+    return 0 if row is None else int(row[0])
+
+
+def evicted_at(database: Database, parent: int, name: bytes) -> Node | None:
+    """What was evicted under a name and can still come back to it."""
+    row = database.row(_AT, (parent, name))
+    return None if row is None else Node._make(row)
+
+
+def come_back(tx: Transaction, parent: int, name: bytes) -> Node | None:
+    """Bring back what was evicted under a name, evicting what must go instead. Returns it, None when there is nothing.
+
+    It is the newest object now where the limit is concerned: whoever asked for it has just put it.
+    """
+    kept = evicted_at(tx.database, parent, name)
+    if kept is None:
+        return None
+    displaced_by = tx.rows("SELECT displaced_by FROM evicted WHERE ino = ?", (kept.ino,))[0][0]
+    tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
+    nodes.insert(tx, kept, evictable=True)
+    taken.restored(tx, kept.scope, kept.ino)
+    ((objects, own_limit),) = tx.rows(
+        "UPDATE scope SET objects = objects + 1 WHERE ino = ? RETURNING objects, object_limit", (kept.scope,)
+    )
+    enforce(tx, kept.scope, objects, limit_of(tx, own_limit), kept.ino, displaced_by)
+    tx.restored.append(nodes.removed(tx.database, kept))
+    return kept
+
+
+def pass_on(tx: Transaction, source: int, freed_by: int) -> None:
+    """What `source` had displaced comes back when `freed_by` goes, too."""
+    if freed_by:
+        tx.rows("UPDATE evicted SET freed_by = ? WHERE displaced_by = ?", (freed_by, source))
+
+
+def note_move(tx: Transaction, parent: int, name: bytes, ino: int) -> None:
+    """An object was renamed away from a name, to one that was free."""
+    tx.rows(
+        "INSERT OR REPLACE INTO moved SELECT ?, ?, ino, ? FROM node WHERE ino = ? AND evictable = 1",
+        (parent, name, tx.now_ns, ino),
+    )
+
+
+def restore(tx: Transaction, gone: int) -> None:
+    """Bring back what the object `gone` had displaced, newest first, as far as there is room for it now."""
+    for *columns, displaced_by in tx.rows(_WAITING, (gone,)):
+        kept = Node._make(columns)
+        if not _restore(tx, kept) and displaced_by == gone:
             _purge(tx, kept.ino, kept.content)
+
+
+def restore_since(tx: Transaction, scope: int, put_ns: int) -> None:
+    """An object put at that time was a temporary name. Bring back the youngest of those that were evicted since.
+
+    That is what would not have gone without it, although something else displaced it while there was still room for
+    the temporary name itself.
+    """
+    row = tx.row(_YOUNGEST_SINCE, (scope, put_ns)) if put_ns > tx.now_ns - KEEP_DISPLACED_NS else None
+    if row is not None:
+        _restore(tx, Node._make(row))
+
+
+def _restore(tx: Transaction, kept: Node) -> bool:
+    room = tx.row("SELECT objects, object_limit FROM scope WHERE ino = ?", (kept.scope,))
+    free = room is not None and (not limit_of(tx, room[1]) or room[0] < limit_of(tx, room[1]))
+    parent = nodes.by_ino(tx.database, kept.parent)
+    at_home = parent is not None and parent.scope == kept.scope
+    if not free or not at_home or nodes.by_name(tx.database, kept.parent, kept.name) is not None:
+        return False
+    tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
+    nodes.insert(tx, kept, evictable=True)
+    tx.rows("UPDATE scope SET objects = objects + 1 WHERE ino = ?", (kept.scope,))
+    taken.restored(tx, kept.scope, kept.ino)
+    tx.restored.append(nodes.removed(tx.database, kept))
+    return True
 
 
 def inherit(tx: Transaction, old: int, new: int) -> None:
     """The object `new` took the name of `old`: what `old` had displaced now waits for `new`."""
-    tx.rows("UPDATE evicted SET displaced_by = ? WHERE displaced_by = ?", (new, old))
+    tx.rows(_INHERIT, (old, new))
 
 
 def forget(tx: Transaction, displaced_by: int) -> None:
-    """Give up what an object had displaced: it is not coming back."""
+    """Give up what an object had displaced: it is not coming back, but where another's going frees the place too."""
+    tx.rows(
+        "UPDATE evicted SET displaced_by = freed_by, freed_by = 0 WHERE displaced_by = ? AND freed_by <> 0",
+        (displaced_by,),
+    )
     for ino, content in tx.rows("SELECT ino, content FROM evicted WHERE displaced_by = ?", (displaced_by,)):
         _purge(tx, ino, content)
 
@@ -74,7 +190,10 @@ def forget_old(tx: Transaction, limit: int, *, everything: bool = False) -> int:
     rows = tx.rows("SELECT ino, content FROM evicted WHERE evicted_ns < ? ORDER BY evicted_ns LIMIT ?", (before, limit))
     for ino, content in rows:
         _purge(tx, ino, content)
-    return len(rows)
+    moved = tx.rows("SELECT parent, name FROM moved WHERE moved_ns < ? LIMIT ?", (before, limit))
+    for name in moved:
+        tx.rows("DELETE FROM moved WHERE parent = ? AND name = ?", name)
+    return max(len(rows), len(moved))
 
 
 def _purge(tx: Transaction, ino: int, content: int) -> None:

@@ -1,6 +1,6 @@
 """Pipelines and runs: making, finding and removing them, and the expiry of runs."""
 
-from engine.catalog import eviction, nodes
+from engine.catalog import eviction, nodes, taken
 from engine.catalog.transaction import Transaction
 from engine.errors import ExistsError, NotFoundError
 from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node, Removed, ScopeKind, ScopeName
@@ -46,7 +46,7 @@ def make(
     if scope.kind is ScopeKind.RUN:
         group = _NO_PIPELINE if pipeline is None else check_scope_name("pipeline", pipeline)
     tx.rows(
-        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0)",
         (ino, scope.kind, scope.name, object_limit, group, tx.now_ns, protected),
     )
     if group is not None:
@@ -66,6 +66,7 @@ def expire(tx: Transaction, group: bytes) -> None:
     )
     for ino, name in rows:
         tx.expired.append(Removed(ino, RUNS_INO, name, b"run/" + name))
+        taken.note_run(tx, ino, name)
         doom(tx, ino, RUNS_INO, name)
 
 
@@ -96,8 +97,14 @@ def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:
 def doom(tx: Transaction, ino: int, parent: int, name: bytes) -> None:
     """Take a whole directory out of the tree at once; `sweep` deletes what is in it in small steps."""
     _detach(tx, ino)
-    tx.rows("DELETE FROM scope WHERE ino = ?", (ino,))
+    drop(tx, ino)
     tx.tell(ino, parent, name)
+
+
+def drop(tx: Transaction, scope: int) -> None:
+    """Forget a pipeline or run whose directory is gone."""
+    tx.rows("DELETE FROM scope WHERE ino = ?", (scope,))
+    taken.forget(tx, scope)
 
 
 def sweep(tx: Transaction, limit: int) -> int:

@@ -9,6 +9,12 @@ COLUMNS = (
     "ino, parent, name, scope, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, put_ns, content, target, "
     "xattrs"
 )
+WITH_BELOW = (
+    "WITH RECURSIVE below(ino, kind) AS (SELECT ino, kind FROM node WHERE ino = ? UNION ALL"
+    " SELECT node.ino, node.kind FROM node JOIN below ON node.parent = below.ino WHERE below.kind = 0)"
+)
+"""Begins a statement that uses the table `below`: a node and, where it is a directory, all that is in it."""
+
 _BY_INO = f"SELECT {COLUMNS} FROM node WHERE ino = ?"
 _BY_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name = ?"
 _AFTER_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
@@ -59,6 +65,17 @@ def touch_directory(tx: Transaction, ino: int) -> int:
         raise NotFoundError("the directory is gone")
     if not row[0]:
         raise NotPermittedError("objects and directories live inside a pipeline or a run, not beside it")
+    return int(row[0])
+
+
+def scope_of_directory(tx: Transaction, ino: int) -> int:
+    """The scope of a directory in which a name gets another value, which is no change of the directory itself.
+
+    Raises NotFoundError when it is gone.
+    """
+    row = tx.row("SELECT scope FROM node WHERE ino = ? AND kind = 0", (ino,))
+    if row is None:
+        raise NotFoundError("the directory is gone")
     return int(row[0])
 
 

@@ -54,7 +54,10 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     TooLargeError.
     """
     old = nodes.by_name(tx.database, put.parent, put.name)
-    content, size, ino = put.content, put.size, put.ino
+    if old is None and put.how in (How.IF_ABSENT, How.APPEND):
+        # What a temporary name displaced for a moment is still what its name stands for to who adds to it.
+        old = eviction.come_back(tx, put.parent, put.name)
+    content, size = put.content, put.size
     mode, uid, gid, xattrs = put.mode, put.uid, put.gid, put.xattrs
     if old is not None:
         if old.kind == Kind.DIRECTORY:
@@ -69,40 +72,32 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
             mode, uid, gid, xattrs = old.mode, old.uid, old.gid, old.xattrs
     if tx.max_object_size and size > tx.max_object_size:
         raise TooLargeError(f"the value has {size} bytes, and max_object_size is {tx.max_object_size}")
-    scope = nodes.touch_directory(tx, put.parent)
+    replaces = old is not None and old.kind == Kind.OBJECT
+    scope = nodes.scope_of_directory(tx, put.parent) if replaces else nodes.touch_directory(tx, put.parent)
     now = tx.tick()
-    atime = now if put.atime_ns is None else put.atime_ns
+    atime = old.atime_ns if old is not None and replaces else now
+    atime = atime if put.atime_ns is None else put.atime_ns
     mtime = now if put.mtime_ns is None else put.mtime_ns
-    new = Node(
-        ino,
-        put.parent,
-        put.name,
-        scope,
-        Kind.OBJECT,
-        mode,
-        uid,
-        gid,
-        size,
-        atime,
-        mtime,
-        now,
-        now,
-        content,
-        None,
-        xattrs,
-    )
+    times = (atime, mtime, now, now)
+    new = Node(put.ino, put.parent, put.name, scope, Kind.OBJECT, mode, uid, gid, size, *times, content, None, xattrs)
     if old is not None:
         nodes.delete(tx, old)
-    added = 0 if old is not None and old.kind == Kind.OBJECT else 1
-    objects, limit, is_pipeline = lifetimes.count(tx, scope, added)
+    objects, limit, is_pipeline = lifetimes.count(tx, scope, 0 if replaces else 1)
     nodes.insert(tx, new, evictable=is_pipeline)
     if is_pipeline:
+        freed_by = 0
         if old is not None:
-            eviction.inherit(tx, old.ino, ino)
-        eviction.enforce(tx, scope, objects, limit, ino)
+            eviction.inherit(tx, old.ino, put.ino)
+        else:
+            freed_by = eviction.crowded_by(tx, scope, put.parent, put.name, put.ino)
+        eviction.enforce(tx, scope, objects, limit, put.ino, freed_by)
     return new, old
 
 
+_TAKEN = (
+    "SELECT 1 FROM node WHERE parent = ?1 AND name = ?2"
+    " UNION ALL SELECT 1 FROM intent WHERE parent = ?1 AND name = ?2 AND session <> ?3 LIMIT 1"
+)
 _INTENT_COLUMNS = (
     "ino, handle, session, prepared, how, parent, name, mode, uid, gid, size, atime_ns, mtime_ns, content, xattrs"
 )
@@ -111,13 +106,19 @@ _INTENT_COLUMNS = (
 def keep_intent(database: Database, handle: int, session: int, prepared: int, put: Put) -> None:
     """Write down that a Put is to be published although its process may die before it is.
 
-    Raises NotFoundError when the pipeline, run or directory that it is for is gone.
+    One that must not replace anything has its name from here on: it is to be published as one that replaces. Raises
+    NotFoundError when the pipeline, run or directory that it is for is gone, and ExistsError.
     """
+    how = put.how
+    if how is How.CREATE:
+        how = How.REPLACE
+        if database.row(_TAKEN, (put.parent, put.name, session)) is not None:
+            raise ExistsError("the name is taken, or somebody else has just closed it")
     kept = database.rows(
         f"INSERT OR REPLACE INTO intent ({_INTENT_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
         " WHERE EXISTS (SELECT 1 FROM node JOIN scope ON scope.ino = node.scope WHERE node.ino = ?) RETURNING 1",
         (
-            *(put.ino, handle, session, prepared, put.how, put.parent, put.name, put.mode, put.uid, put.gid, put.size),
+            *(put.ino, handle, session, prepared, how, put.parent, put.name, put.mode, put.uid, put.gid, put.size),
             *(put.atime_ns, put.mtime_ns, put.content, put.xattrs, put.parent),
         ),
     )

@@ -15,11 +15,6 @@ from engine.model import Kind, Node
 
 _MOVE = "UPDATE node SET parent = ?, name = ?, scope = ?, evictable = ?, ctime_ns = ? WHERE ino = ?"
 
-_SUBTREE = (
-    "WITH RECURSIVE below(ino, kind) AS (SELECT ino, kind FROM node WHERE ino = ? UNION ALL"
-    " SELECT node.ino, node.kind FROM node JOIN below ON node.parent = below.ino WHERE below.kind = 0)"
-)
-
 
 def rename(
     tx: Transaction, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool
@@ -46,9 +41,12 @@ def rename(
             lifetimes.count(tx, scope, -1)
     tx.tell(source.ino, parent, name)
     _move(tx, source, new_parent, new_name, scope)
+    freed_by = 0
     if source.kind == Kind.OBJECT:
-        _settle(tx, source, target, scope)
-    _enforce(tx, source, scope)
+        freed_by = _settle(tx, source, target, new_parent, new_name, scope)
+        if target is None and scope == source.scope:
+            eviction.note_move(tx, parent, name, source.ino)
+    _enforce(tx, source, scope, freed_by)
     return target
 
 
@@ -110,28 +108,43 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
         return
     moved = 1 if source.kind == Kind.OBJECT else 0
     if source.kind == Kind.DIRECTORY:
-        moved = tx.rows(f"{_SUBTREE} SELECT count(*) FROM below WHERE kind = 1", (source.ino,))[0][0]
+        moved = tx.rows(f"{nodes.WITH_BELOW} SELECT count(*) FROM below WHERE kind = 1", (source.ino,))[0][0]
     lifetimes.count(tx, source.scope, -moved)
     _, _, is_pipeline = lifetimes.count(tx, scope, moved)
     if source.kind == Kind.DIRECTORY:
         tx.rows(
-            f"{_SUBTREE} UPDATE node SET scope = ?, evictable = (kind = 1 AND ?) WHERE ino IN (SELECT ino FROM below)",
+            f"{nodes.WITH_BELOW} UPDATE node SET scope = ?, evictable = (kind = 1 AND ?)"
+            " WHERE ino IN (SELECT ino FROM below)",
             (source.ino, scope, is_pipeline),
         )
     evictable = is_pipeline and source.kind == Kind.OBJECT
     tx.rows(_MOVE, (parent, name, scope, evictable, tx.now_ns, source.ino))
 
 
-def _enforce(tx: Transaction, moved: Node, scope: int) -> None:
+def _enforce(tx: Transaction, moved: Node, scope: int, freed_by: int = 0) -> None:
     """Let the limit of the scope that a name came to apply."""
     if scope != moved.scope:
         objects, limit, _ = lifetimes.count(tx, scope, 0)
-        eviction.enforce(tx, scope, objects, limit, moved.ino if moved.kind == Kind.OBJECT else 0)
+        if moved.kind == Kind.DIRECTORY:
+            eviction.enforce_around(tx, scope, objects, limit, moved.ino)
+        else:
+            eviction.enforce(tx, scope, objects, limit, moved.ino if moved.kind == Kind.OBJECT else 0, freed_by)
 
 
-def _settle(tx: Transaction, source: Node, target: Node | None, scope: int) -> None:
-    """What the moved object had displaced comes back into the place that it left or freed."""
-    if target is not None or scope != source.scope:
-        eviction.restore(tx, source.ino)
+def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> int:
+    """What the moved object had displaced comes back into the place that it left or freed.
+
+    Returns which other object frees the place that it may need now (see eviction.crowded_by).
+    """
     if target is not None:
+        eviction.restore(tx, source.ino)
+        if scope == source.scope:
+            eviction.restore_since(tx, scope, source.put_ns)
         eviction.inherit(tx, target.ino, source.ino)
+        return 0
+    freed_by = eviction.crowded_by(tx, scope, parent, name, source.ino)
+    if scope == source.scope:
+        eviction.pass_on(tx, source.ino, freed_by)
+    else:
+        eviction.restore(tx, source.ino)
+    return freed_by

@@ -11,9 +11,34 @@ from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
 from engine.sqlite.database import Database
 
 APPLICATION_ID = 0x66757365
-VERSION = 1
+VERSION = 2
 
-_MIGRATIONS: dict[int, str] = {}
+_MIGRATIONS: dict[int, str] = {
+    1: """
+        ALTER TABLE store ADD COLUMN expirations INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE scope ADD COLUMN evictions INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE evicted ADD COLUMN freed_by INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX evicted_freed_by ON evicted (freed_by) WHERE freed_by <> 0;
+        CREATE INDEX evicted_name ON evicted (parent, name);
+        CREATE INDEX evicted_order ON evicted (scope, put_ns);
+        CREATE TABLE moved (
+            parent INTEGER NOT NULL,
+            name BLOB NOT NULL,
+            ino INTEGER NOT NULL,
+            moved_ns INTEGER NOT NULL,
+            PRIMARY KEY (parent, name)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX moved_age ON moved (moved_ns);
+        CREATE TABLE taken (
+            scope INTEGER NOT NULL,
+            slot INTEGER NOT NULL,
+            ino INTEGER NOT NULL,
+            name BLOB NOT NULL,
+            taken_ns INTEGER NOT NULL,
+            PRIMARY KEY (scope, slot)
+        ) STRICT, WITHOUT ROWID;
+    """,
+}
 """By the version that they start from: statements that lead to the next, in one transaction with its record."""
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -97,7 +122,7 @@ def _create(database: Database, engine: str, object_limit: int, run_expiry: int,
             return
         _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
         database.rows(
-            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0)",
             (secrets.token_hex(4), engine, FIRST_FREE_ID, now, object_limit, run_expiry, max_object_size),
         )
         for ino, parent, name, mode in (

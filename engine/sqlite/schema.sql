@@ -14,7 +14,8 @@ CREATE TABLE store (
     clock_ns INTEGER NOT NULL,      -- the time of the last change, moved on by 1 where the system's clock stood still or went back: unique and rising, so it orders the Puts
     object_limit INTEGER NOT NULL,  -- objects in a pipeline without a limit of its own; 0: no limit
     run_expiry INTEGER NOT NULL,    -- how many newer runs make a run's objects go; 0: never
-    max_object_size INTEGER NOT NULL -- bytes; 0: no limit
+    max_object_size INTEGER NOT NULL, -- bytes; 0: no limit
+    expirations INTEGER NOT NULL DEFAULT 0 -- how many runs have expired so far
 ) STRICT;
 
 -- Every name that exists: directory entry and inode in one row, since there are no hard links.
@@ -50,7 +51,8 @@ CREATE TABLE scope (
     object_limit INTEGER,        -- pipelines: its own limit, 0 for none; NULL: the store's
     pipeline BLOB,               -- runs: the pipeline it was started for; an empty value: none. NULL for pipelines
     started_ns INTEGER NOT NULL, -- store.clock_ns when it was made: the order of runs
-    protected INTEGER NOT NULL   -- runs: 1 between `run start` and `run finish`; such a run does not expire
+    protected INTEGER NOT NULL,  -- runs: 1 between `run start` and `run finish`; such a run does not expire
+    evictions INTEGER NOT NULL DEFAULT 0 -- pipelines: how many objects have been evicted so far
 ) STRICT;
 CREATE INDEX run_order ON scope (pipeline, started_ns) WHERE kind = 2;
 
@@ -75,10 +77,35 @@ CREATE TABLE evicted (
     xattrs BLOB,
     evictable INTEGER NOT NULL,
     displaced_by INTEGER NOT NULL, -- ino of the object whose Put or rename took its place
-    evicted_ns INTEGER NOT NULL    -- store.clock_ns of the eviction; rows are dropped some minutes later
+    evicted_ns INTEGER NOT NULL,   -- store.clock_ns of the eviction; rows are dropped some minutes later
+    freed_by INTEGER NOT NULL DEFAULT 0 -- ino of another object that frees the place as well when it goes; 0: none
 ) STRICT;
 CREATE INDEX evicted_displaced_by ON evicted (displaced_by);
+CREATE INDEX evicted_freed_by ON evicted (freed_by) WHERE freed_by <> 0;
+CREATE INDEX evicted_name ON evicted (parent, name);
+CREATE INDEX evicted_order ON evicted (scope, put_ns);
 CREATE INDEX evicted_age ON evicted (evicted_ns);
+
+-- Names in pipelines that objects were renamed away from: when such a name is put again, the renamed object is taken
+-- for a backup, and the place that the new one needed becomes free when the backup goes. Rows are dropped some minutes later.
+CREATE TABLE moved (
+    parent INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    ino INTEGER NOT NULL,        -- the object, under its new name
+    moved_ns INTEGER NOT NULL,   -- store.clock_ns of the rename
+    PRIMARY KEY (parent, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX moved_age ON moved (moved_ns);
+
+-- The last objects that each pipeline lost to its limit, and the last runs that expired: for people to read.
+CREATE TABLE taken (
+    scope INTEGER NOT NULL,      -- ino of the pipeline; that of /run for runs
+    slot INTEGER NOT NULL,       -- which eviction or expiration of the scope it was, modulo the number that is kept
+    ino INTEGER NOT NULL,        -- what it was; an object that comes back is found by it
+    name BLOB NOT NULL,          -- the object's key, or the run's id
+    taken_ns INTEGER NOT NULL,   -- store.clock_ns of the eviction or expiry
+    PRIMARY KEY (scope, slot)
+) STRICT, WITHOUT ROWID;
 
 -- Puts whose close() was answered and whose publication was not yet seen to: written by FLUSH, gone with RELEASE.
 -- What a session that died has left here is published by the next process that opens the store.

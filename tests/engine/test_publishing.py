@@ -410,12 +410,12 @@ def test_each_way_of_putting_is_kept_in_mind(made: Stores) -> None:
         made,
         """
 store.set_limit(app.name, 0)
-for key in (b"append", b"append-large", b"create", b"if-absent", b"replace", b"deleted"):
+for key in (b"append", b"append-large", b"if-absent", b"replace", b"deleted"):
     store.put_object(app, key, b"old ")
 store.put_object(app, b"append-large", b"old " * 50_000, force=True)
 for number, (key, how) in enumerate([
     (b"append", How.APPEND), (b"append-large", How.APPEND), (b"append-new", How.APPEND), (b"deleted", How.APPEND),
-    (b"create", How.CREATE), (b"create-new", How.CREATE),
+    (b"create-new", How.CREATE),
     (b"if-absent", How.IF_ABSENT), (b"if-absent-new", How.IF_ABSENT),
     (b"replace", How.REPLACE),
 ]):
@@ -427,7 +427,6 @@ store.delete_object(app, b"deleted")
         b"append": b"old new",
         b"append-large": b"old " * 50_000 + b"new",
         b"append-new": b"new",
-        b"create": b"old ",
         b"create-new": b"new",
         b"deleted": b"new",
         b"if-absent": b"old ",
@@ -498,12 +497,12 @@ def test_a_live_sessions_intents_are_left_alone(made: Stores) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         store = made.open()
-        assert store.publisher.recover() == 0
+        assert len(store.publisher.recover().nodes) == 0
         assert keys(store, APP) == []
         reclaim_all(store)
         process.communicate("\n", timeout=60)
         assert process.returncode == -9
-        assert store.publisher.recover() == 1
+        assert len(store.publisher.recover().nodes) == 1
     assert values(store, APP) == {b"key": b"value"}
     check_nothing_left(store)
 
@@ -547,3 +546,20 @@ die()
     store = stores.open(engine="dirstore", options=options)
     assert values(store, APP) == {b"append": b"old " + LARGE, b"replace": LARGE}
     check_nothing_left(store)
+
+
+def test_the_first_to_close_creates(stores: Stores) -> None:
+    """A Put that must not replace anything has its name from `prepare` on, also against another process."""
+    one, two = stores.open(), stores.open()
+    one.create_pipeline(APP.name)
+    top = directory(one, APP)
+    one.publisher.prepare(first := new_put(one, top, b"key", How.CREATE), draft := new_draft(one, b"one"), 1)
+    with pytest.raises(ExistsError):
+        two.publisher.prepare(new_put(two, top, b"key", How.CREATE), new_draft(two, b"two"), 1)
+    # What replaces may still come in between: both are whole, and the last to be published wins.
+    two.put_object(APP, b"key", b"three", force=True)
+    first.how = How.REPLACE
+    one.publisher.publish(first, draft, (first.ino, 1))
+    assert values(one, APP) == {b"key": b"one"}
+    with pytest.raises(ExistsError):
+        one.publisher.prepare(new_put(one, top, b"key", How.CREATE), new_draft(one, b"four"), 2)

@@ -148,15 +148,23 @@ def test_a_directory_moves_with_all_that_is_in_it(store: Store, app: ScopeName, 
 
 
 def test_a_moved_directory_meets_the_limit(store: Store, app: ScopeName, run: ScopeName) -> None:
-    """Exactly as many of the oldest go as must, wherever they were put."""
+    """Exactly as many of the oldest go as must; what was moved goes last, like an object just put."""
     store.put_object(app, b"1", b"")
     store.put_object(run, b"a/2", b"")
     store.put_object(app, b"3", b"")
     for key in (b"a/4", b"a/5"):
         store.put_object(run, key, b"")
     evicted, _ = rename(store, run, b"a", b"a", app)
-    assert evicted == [b"pipeline/app/1", b"pipeline/app/a/2"]
-    assert keys(store, app) == [b"3", b"a/4", b"a/5"]
+    assert evicted == [b"pipeline/app/1", b"pipeline/app/3"]
+    assert keys(store, app) == [b"a/2", b"a/4", b"a/5"]
+    for key in (b"6", b"b/7", b"b/8", b"b/9"):
+        store.put_object(run, key, b"")
+    evicted, _ = rename(store, run, b"b", b"b", app)
+    assert evicted == [b"pipeline/app/a/2", b"pipeline/app/a/4", b"pipeline/app/a/5"]
+    for key in (b"c/1", b"c/2", b"c/3", b"c/4"):
+        store.put_object(run, key, b"")
+    evicted, _ = rename(store, run, b"c", b"c", app)
+    assert evicted == [b"pipeline/app/b/7", b"pipeline/app/b/8", b"pipeline/app/b/9", b"pipeline/app/c/1"]
 
 
 def test_a_directory_replaces_an_empty_one_only(store: Store, app: ScopeName) -> None:

@@ -1,7 +1,10 @@
 """The schema is its own reference: every column is explained, and older files are brought up to date."""
 
 import re
+from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -86,6 +89,42 @@ def test_a_new_store_has_this_schema_and_version(stores: Stores) -> None:
 
 def test_there_is_a_migration_from_every_older_version() -> None:
     assert sorted(migrations._MIGRATIONS) == list(range(1, migrations.VERSION))
+
+
+# Migrations
+
+
+def test_a_store_of_version_1(stores: Stores) -> None:
+    """The first format: everything is there, and the file is the same as a new one."""
+    old = apsw.Connection(str(stores.path))
+    old.execute("PRAGMA journal_mode = wal").fetchall()
+    old.execute(Path(__file__).with_name("schema_v1.sql").read_text())
+    old.execute("INSERT INTO store VALUES (1, '01234567', 'sqlite', 100, 5000, 2, 2, 0)")
+    directory = "INSERT INTO node VALUES (?, ?, ?, ?, 0, 493, 0, 0, 0, 1, 1, 1, 0, 0, NULL, NULL, 0)"
+    for row in [(1, 0, b"", 0), (2, 1, b"pipeline", 0), (3, 1, b"run", 0), (16, 2, b"app", 16)]:
+        old.execute(directory, row)
+    old.execute("INSERT INTO scope VALUES (16, 1, ?, 1, NULL, NULL, 1000, 0)", (b"app",))
+    old.execute("INSERT INTO content VALUES ('01234567/0000000000000012', 5, ?)", (b"value",))
+    old.execute("INSERT INTO node VALUES (17, 16, ?, 16, 1, 420, 0, 0, 5, 1, 1, 1, 2000, 18, NULL, NULL, 1)", (b"key",))
+    old.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}; PRAGMA user_version = 1")
+    old.close()
+    store = stores.open()
+    assert values(store, APP) == {b"key": b"value"}
+    assert _shape(store.database.rows) == _shape(lambda sql: list(_fresh().execute(sql)))
+    store.put_object(APP, b"b", b"")
+    assert [gone.name for gone in store.put_object(APP, b"c", b"").evicted] == [b"key"]
+
+
+def _fresh() -> apsw.Connection:
+    fresh = apsw.Connection(":memory:")
+    fresh.execute(SCHEMA)
+    return fresh
+
+
+def _shape(rows: Callable[[str], list[Any]]) -> dict[str, list[Any]]:
+    """Tables, their columns and indexes; not the text that made them, which tells how they came about."""
+    names = [name for (name,) in rows("SELECT name FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")]
+    return {name: rows(f"PRAGMA table_xinfo({name})") + rows(f"PRAGMA index_xinfo({name})") for name in names}
 
 
 # Migrations, with two that are made up

@@ -1,0 +1,105 @@
+"""What the store knows of a pipeline, a run or an object beside its attributes, as short texts by name.
+
+A mount shows them as extended attributes that are never listed: `fusefs.limit` and so on.
+"""
+
+from collections.abc import Callable
+
+from engine.catalog import taken
+from engine.errors import NoAttributeError
+from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node
+from engine.sqlite.database import Database
+
+TEXT_MAX_BYTES = 65_536
+"""The longest text: XATTR_SIZE_MAX, the kernel's limit for an extended attribute."""
+
+_Fact = Callable[[Database, Node], str | bytes | None]
+
+
+def get(database: Database, node: Node, name: str) -> bytes:
+    """One of the facts of a node. Raises NoAttributeError where there is none of this name."""
+    fact = _facts_of(node).get(name)
+    text = None if fact is None else fact(database, node)
+    if text is None:
+        raise NoAttributeError(f"there is nothing called {name!r} here")
+    return text.encode() if isinstance(text, str) else text
+
+
+def _facts_of(node: Node) -> dict[str, _Fact]:
+    if node.kind == Kind.OBJECT:
+        return _OBJECT
+    if node.ino in _HOMES:
+        return _HOMES[node.ino]
+    return {PIPELINES_INO: _PIPELINE, RUNS_INO: _RUN}.get(node.parent, {})
+
+
+def _scope(column: str) -> _Fact:
+    def fact(database: Database, node: Node) -> str | bytes | None:
+        row = database.row(f"SELECT {column} FROM scope, store WHERE ino = ?", (node.ino,))
+        found: str | int | None = None if row is None else row[0]
+        return str(found) if isinstance(found, int) else found or None
+
+    return fact
+
+
+def _store(column: str) -> _Fact:
+    return lambda database, _: str(database.value(f"SELECT {column} FROM store"))
+
+
+def _taken(database: Database, node: Node) -> bytes:
+    return _lines(taken.names(database, node.ino))
+
+
+def _displaced(database: Database, node: Node) -> bytes:
+    """The keys that can still come back when this object goes."""
+    return _lines(taken.displaced(database, node.ino))
+
+
+def _starts_left(database: Database, node: Node) -> str | None:
+    """How many more runs of its pipeline can start before this one goes; nothing for one that does not expire."""
+    row = database.row(
+        "SELECT pipeline, started_ns, protected, run_expiry FROM scope, store WHERE ino = ?", (node.ino,)
+    )
+    if row is None or row[2] or not row[3]:
+        return None
+    pipeline, started, _, expiry = row
+    newer = database.rows(
+        "SELECT 1 FROM scope WHERE kind = 2 AND pipeline = ? AND started_ns > ? LIMIT ?", (pipeline, started, expiry)
+    )
+    return str(expiry - len(newer) - 1)
+
+
+def _lines(names: list[bytes]) -> bytes:
+    """Names, one a line, as many as fit. A backslash and a line feed in a name are written \\\\ and \\n."""
+    text = b""
+    for name in names:
+        line = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n"
+        if len(text) + len(line) > TEXT_MAX_BYTES:
+            break
+        text += line
+    return text
+
+
+_PIPELINE: dict[str, _Fact] = {
+    "limit": _scope("coalesce(scope.object_limit, store.object_limit)"),
+    "limit_of": _scope("iif(scope.object_limit IS NULL, 'store', 'pipeline')"),
+    "objects": _scope("objects"),
+    "order": _scope("started_ns"),
+    "evictions": _scope("evictions"),
+    "evicted": _taken,
+}
+_RUN: dict[str, _Fact] = {
+    "objects": _scope("objects"),
+    "order": _scope("started_ns"),
+    "pipeline": _scope("CAST(pipeline AS TEXT)"),
+    "protected": _scope("protected"),
+    "starts_left": _starts_left,
+}
+_OBJECT: dict[str, _Fact] = {
+    "order": lambda _, node: str(node.put_ns),
+    "evicted": _displaced,
+}
+_HOMES: dict[int, dict[str, _Fact]] = {
+    PIPELINES_INO: {"limit": _store("object_limit")},
+    RUNS_INO: {"expiry": _store("run_expiry"), "expirations": _store("expirations"), "expired": _taken},
+}

@@ -1,0 +1,48 @@
+"""What was evicted or expired last: kept for people to read, so many for each pipeline and for all runs."""
+
+from engine.catalog import nodes
+from engine.catalog.transaction import Transaction
+from engine.model import RUNS_INO, Removed
+from engine.sqlite.database import Database
+
+KEPT = 64
+"""How many are kept."""
+
+_NOTE = "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)"
+
+
+def note_objects(tx: Transaction, scope: int, before: int, victims: list[Removed]) -> None:
+    """Objects were evicted from a pipeline that had lost `before` until then."""
+    first = max(0, len(victims) - KEPT)
+    for number, victim in enumerate(victims[first:], before + first):
+        key = victim.path.split(b"/", 2)[2]
+        tx.rows(_NOTE, (scope, number % KEPT, victim.ino, key, tx.tick()))
+
+
+def note_run(tx: Transaction, ino: int, name: bytes) -> None:
+    """A run expired."""
+    number = tx.database.value("UPDATE store SET expirations = expirations + 1 RETURNING expirations - 1")
+    tx.rows(_NOTE, (RUNS_INO, number % KEPT, ino, name, tx.tick()))
+
+
+def displaced(database: Database, ino: int) -> list[bytes]:
+    """The keys of what the object `ino` displaced and what can still come back, the newest first."""
+    rows = database.rows("SELECT parent, name FROM evicted WHERE displaced_by = ? ORDER BY put_ns DESC", (ino,))
+    return [nodes.path_of(database, parent, name).split(b"/", 2)[2] for parent, name in rows]
+
+
+def restored(tx: Transaction, scope: int, ino: int) -> None:
+    """An object came back: it was not taken after all."""
+    tx.rows("DELETE FROM taken WHERE scope = ? AND ino = ?", (scope, ino))
+
+
+def forget(tx: Transaction, scope: int) -> None:
+    """The pipeline is gone."""
+    tx.rows("DELETE FROM taken WHERE scope = ?", (scope,))
+
+
+def names(database: Database, scope: int) -> list[bytes]:
+    """The keys or run ids that were taken last, the newest first."""
+    return [
+        name for (name,) in database.rows("SELECT name FROM taken WHERE scope = ? ORDER BY taken_ns DESC", (scope,))
+    ]
