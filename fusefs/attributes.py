@@ -1,22 +1,27 @@
 """Attributes: GETATTR, SETATTR, extended attributes, STATFS."""
 
 from engine import xattrs
-from engine.errors import NoAttributeError, NotPermittedError
-from engine.model import Attributes, Kind, Node
+from engine.errors import InvalidError, NoAttributeError, NotPermittedError
+from engine.model import PIPELINES_INO, Attributes, Kind, Node
+from fusefs.callers import Caller
 from fusefs.files import Files
 from fusefs.kernel import LONG_S
+from fusefs.opening import Opening
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
 _USER = b"user."
+_OWN = b"fusefs."
+_LIMIT = _OWN + b"limit"
 
 
 class NodeAttributes:
     """The attributes of one mount's inodes."""
 
-    def __init__(self, state: MountState, files: Files) -> None:
+    def __init__(self, state: MountState, opening: Opening, files: Files) -> None:
         self._state = state
         self._tree = state.store.tree
+        self._opening = opening
         self._files = files
 
     def get(self, ino: int, pid: int = 0) -> tuple[Node, float]:
@@ -26,8 +31,8 @@ class NodeAttributes:
         """
         writers = self._state.writers.of(ino) if self._state.writers else None
         if writers is not None:
-            return writers.as_node(pid), 0.0
-        node = self._tree.node(ino)
+            return writers.as_shown(pid), 0.0
+        node = self._state.directory(ino)
         if node is not None:
             return node, LONG_S
         # Gone, perhaps just now and by another process: still there for who looked it up before, or has it open.
@@ -37,33 +42,34 @@ class NodeAttributes:
         return known._replace(parent=0), LONG_S
 
     async def set(
-        self, ino: int, attributes: Attributes, size: int | None, handle: int | None, pid: int
+        self, ino: int, attributes: Attributes, size: int | None, handle: int | None, caller: Caller
     ) -> tuple[Node, float]:
         """Set attributes, and the size where one is given. Returns as `get`. Raises StaleError and StoreError."""
         writers = self._state.writers.of(ino)
         if size is not None:
-            await self._set_size(ino, writers, size, handle, pid)
+            await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
             if writers is not None:
                 self._set_private(writers, attributes)
-            elif self._tree.node(ino) is not None:
-                self._tree.set_attributes(ino, attributes)
-            else:
+            elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes)
-        return self.get(ino, pid)
+            else:
+                self._set_published(self._present(ino), attributes)
+        return self.get(ino, caller.pid)
 
-    async def _set_size(self, ino: int, writers: Writers | None, size: int, handle: int | None, pid: int) -> None:
+    async def _set_size(self, ino: int, writers: Writers | None, size: int, handle: int | None, caller: Caller) -> None:
         if handle is not None:
             await self._files.truncate(handle, size)
         elif writers is None:
             # truncate(2) by path is a Put: it is to come again, for the private inode of the name.
-            self._files.expect_writer(ino, pid)
+            self._opening.expect_writer(ino, caller.pid)
             raise StaleError
-        elif writers.expects(pid):
+        elif writers.expects(caller.pid):
+            self._state.writers.opens(caller.pid)
             try:
-                await self._files.truncate_path(writers, size)
+                await self._files.truncate_path(writers, size, caller)
             finally:
-                writers.expected.pop(pid, None)
+                writers.expected.pop(caller.pid, None)
                 self._state.nursery.start_soon(self._end_if_idle, writers)
         elif writers.last is not None:
             await self._files.truncate_copy(writers, writers.last, size)
@@ -80,58 +86,109 @@ class NodeAttributes:
             self._tree.set_attributes(writers.base.ino, attributes)
             self._state.kernel.drop_attributes(writers.base.ino)
 
+    def _set_published(self, node: Node, attributes: Attributes) -> None:
+        """By path: of what is published, and of what those will put who are writing it."""
+        self._tree.set_attributes(node.ino, attributes)
+        writers = self._writers_over(node)
+        if writers is not None:
+            writers.apply(attributes)
+
+    def _present(self, ino: int) -> Node:
+        """What an inode's name stands for, which may be replaced since the kernel looked it up. Raises StaleError."""
+        known = self._tree.node(ino) or self._state.lost(ino)
+        if known is None:
+            raise StaleError
+        if known.kind != Kind.OBJECT:
+            return known
+        present = self._tree.child(known.parent, known.name)
+        if present is None or present.kind != Kind.OBJECT:
+            raise StaleError
+        return present
+
+    def _writers_over(self, node: Node) -> Writers | None:
+        """Those who are writing a new value for a published object."""
+        writers = self._state.writers.at(node.parent, node.name) if self._state.writers else None
+        return writers if writers is not None and writers.base is not None and writers.base.ino == node.ino else None
+
     def _set_lost(self, ino: int, attributes: Attributes) -> None:
         """Through the descriptor of an object that has lost its name."""
         node = self._state.lost(ino)
-        if node is None:
-            raise StaleError
+        assert node is not None
         given = {name: value for name, value in attributes._asdict().items() if value is not None}
         self._state.change_lost(node._replace(**given))
 
     def read_link(self, ino: int) -> bytes:
         """Where a symlink points. Raises StaleError."""
-        node = self._tree.node(ino)
+        node = self._state.value(ino)
         if node is None or node.target is None:
             raise StaleError
         return node.target
 
     def get_xattr(self, ino: int, name: bytes) -> bytes:
         """Raises NoAttributeError and StaleError."""
+        if name.startswith(_OWN):
+            return self._tree.fact(self.get(ino)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
         if not name.startswith(_USER):
             raise NoAttributeError("only user.* attributes are kept")
         return xattrs.get(self.get(ino)[0].xattrs, name)
 
     def list_xattrs(self, ino: int) -> list[bytes]:
-        """Raises StaleError."""
+        """The user's own only: a copy of a tree must not carry along what is the store's. Raises StaleError."""
         return xattrs.names(self.get(ino)[0].xattrs)
 
-    def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def set_xattr(self, ino: int, name: bytes, value: bytes, uid: int) -> None:
         """Raises StoreError and StaleError."""
+        if name.startswith(_OWN):
+            self._set_limit(ino, name, _number(value), uid)
+            return
         node = self._changeable(ino, name)
-        self._set_packed(ino, xattrs.with_value(node.xattrs, name, value))
+        self._set_packed(node, xattrs.with_value(node.xattrs, name, value))
 
-    def remove_xattr(self, ino: int, name: bytes) -> None:
+    def remove_xattr(self, ino: int, name: bytes, uid: int) -> None:
         """Raises NoAttributeError, StoreError and StaleError."""
+        if name.startswith(_OWN):
+            self._set_limit(ino, name, None, uid)
+            return
         node = self._changeable(ino, name)
-        self._set_packed(ino, xattrs.without(node.xattrs, name))
+        self._set_packed(node, xattrs.without(node.xattrs, name))
+
+    def _set_limit(self, ino: int, name: bytes, limit: int | None, uid: int) -> None:
+        """The one thing of the store's own that can be set, by root and the owner; None: what holds for the store."""
+        node = self.get(ino)[0]
+        if name != _LIMIT or node.parent != PIPELINES_INO:
+            raise NotPermittedError("of what the store tells, only the limit of a pipeline can be set")
+        if uid not in (0, node.uid):
+            raise NotPermittedError("the limit of a pipeline is for its owner to set")
+        self._state.report(self._state.store.set_limit(node.name, limit))
 
     def _changeable(self, ino: int, name: bytes) -> Node:
         if not name.startswith(_USER):
             raise UnsupportedError
-        node = self.get(ino)[0]
+        writers = self._state.writers.of(ino)
+        node = self._present(ino) if writers is None else writers.as_node(0)
         if node.kind == Kind.SYMLINK or (node.kind == Kind.DIRECTORY and not node.scope):
             raise NotPermittedError("user.* attributes are for objects and for directories in pipelines and runs")
         return node
 
-    def _set_packed(self, ino: int, packed: bytes | None) -> None:
-        writers = self._state.writers.of(ino)
+    def _set_packed(self, node: Node, packed: bytes | None) -> None:
+        writers = self._state.writers.of(node.ino)
         if writers is None:
-            self._tree.set_xattrs(ino, packed)
+            self._tree.set_xattrs(node.ino, packed)
+            over = self._writers_over(node)
+            if over is not None:
+                over.apply_xattrs(packed)
             return
-        writers.xattrs = packed
-        writers.apply(Attributes())
+        writers.apply_xattrs(packed)
         if writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)
+
+
+def _number(value: bytes) -> int:
+    """Raises InvalidError."""
+    text = value.strip()
+    if not text.isdigit() or len(text) > 10:
+        raise InvalidError(f"invalid limit {value!r}: a number of objects, or 0 for no limit")
+    return int(text)
 
 
 class UnsupportedError(Exception):

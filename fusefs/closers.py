@@ -3,8 +3,11 @@
 FLUSH names nobody, because pyfuse3 does not pass its caller on. But whoever closes waits in it until we answer, a
 dying process too: it is PF_EXITING and not a zombie yet, and its exit code holds the signal (proc(5), stat). So the
 closer is looked for in /proc: first the thread that opened the file, which nearly always closes it, then its threads
-and children, then everybody. What a daemon may not see (another PID namespace, for one that is not root another
-user's process) it takes for a plain close.
+and children, and where that does not settle it everybody. What a daemon may not see (another PID namespace, for one
+that is not root another user's process) it takes for a plain close.
+
+Most of /proc/PID waits for a process that is inside execve(2). That one may be waiting for us, to close what it does
+not take along. So the event loop reads only what waits for nobody: statm, task, children.
 """
 
 import os
@@ -18,10 +21,11 @@ import trio
 _PF_EXITING = 0x4
 _SIGNAL_BITS = 0x7F
 _FAMILY_AT_MOST = 1000
-# close, dup2, dup3, close_range, execve, execveat: where a process that lives on can be waiting for its FLUSH.
+_SEARCH_AT_MOST_S = 2.0
+# close, dup2, dup3, close_range: where a thread that lives on can be waiting for its FLUSH.
 _CLOSING_CALLS = {
-    "x86_64": frozenset({b"3", b"33", b"292", b"436", b"59", b"322"}),
-    "aarch64": frozenset({b"57", b"24", b"436", b"221", b"281"}),
+    "x86_64": frozenset({b"3", b"33", b"292", b"436"}),
+    "aarch64": frozenset({b"57", b"24", b"436"}),
 }.get(platform.machine(), frozenset())
 
 
@@ -39,75 +43,113 @@ class Closing(Enum):
     """
 
 
+class _Life(Enum):
+    """What can be seen of a thread without waiting for anybody."""
+
+    ALIVE = 1
+    IN_EXEC = 2
+    """It is replacing its program, and closes what the next one is not to have."""
+    EXITING = 3
+    """It has given its memory back, and closes its files or has closed them."""
+    GONE = 4
+
+
 class _Task(NamedTuple):
-    waiting: bool
+    closing: bool
     """Whether it exits and has not closed everything yet."""
-    exiting: bool
     signal: int
     """What kills it; 0 for an exit of its own."""
 
 
-async def closing(opener: int, elsewhere: Callable[[], set[int]]) -> Closing:
+async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -> Closing:
     """How the descriptor whose FLUSH is being served was closed. `opener` is the thread that opened it.
 
-    `elsewhere` are threads that opened other files: one of them that dies closes those.
+    `again`: another of its descriptors was closed before. `elsewhere` gives the threads that opened other files: one
+    of them that dies closes those.
     """
     if not opener:
         return Closing.PLAIN
-    task = _task(opener)
-    alive = task is not None and not task.exiting
-    if task is not None and task.waiting:
+    life = _life(opener)
+    if life is _Life.IN_EXEC:
+        return Closing.PLAIN
+    if life is _Life.ALIVE and not again and all(_life(pid) is not _Life.EXITING for pid in _family(opener)):
+        return Closing.PLAIN
+    if life is _Life.EXITING and len(_threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
-    if alive:
-        if _is_closing(opener):
-            return Closing.PLAIN
-        family = list(_family(opener))
-        leaving = [pid for pid in family if (found := _task(pid)) is not None and found.waiting]
-        killed = _killed_writer(leaving)
-        if killed or leaving or any(map(_is_closing, family)):
-            return _judge(opener, killed)
-    everybody = await trio.to_thread.run_sync(_everybody)
-    killed = _killed_writer(everybody - elsewhere())
-    return _judge(opener if alive else 0, killed)
+    others = elsewhere()
+    with trio.move_on_after(_SEARCH_AT_MOST_S):
+        return await trio.to_thread.run_sync(_search, opener, life, others, abandon_on_cancel=True)
+    return Closing.PLAIN
 
 
-def _judge(opener: int, killed: bool) -> Closing:
-    if not killed:
+def _search(opener: int, life: _Life, elsewhere: set[int]) -> Closing:
+    """Find out who closes. In a thread of its own: this may wait for processes that wait for us."""
+    task = _task(opener) if life is _Life.EXITING else None
+    if task is not None and task.closing:
+        return Closing.KILLED if task.signal else Closing.PLAIN
+    alive = opener if life is _Life.ALIVE else 0
+    family = list(_family(opener)) if alive else []
+    leaving = [pid for pid in family if (found := _exiting_task(pid)) is not None and found.closing]
+    if leaving:
+        return _judge(alive, leaving)
+    if alive and any(map(_is_closing, (alive, *family))):
+        return Closing.PLAIN
+    return _judge(alive, _everybody() - elsewhere)
+
+
+def _judge(opener: int, leaving: Iterable[int]) -> Closing:
+    """What to make of the processes that are closing everything, one of which has this file."""
+    killed = (
+        (pid, task) for pid in leaving if (task := _exiting_task(pid)) is not None and task.closing and task.signal
+    )
+    if not any(_has_written(pid) for pid, _ in killed):
         return Closing.PLAIN
     return Closing.HELPER_KILLED if opener and _has_written(opener) else Closing.KILLED
-
-
-def _killed_writer(pids: Iterable[int]) -> bool:
-    """Whether one of these processes is being killed after it has written something."""
-    return any((task := _task(pid)) is not None and task.waiting and task.signal and _has_written(pid) for pid in pids)
 
 
 def _everybody() -> set[int]:
     """The processes that are exiting and wait for something."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return {pid for pid in pids if (task := _task(pid)) is not None and task.waiting}
+    return {pid for pid in pids if (task := _exiting_task(pid)) is not None and task.closing}
+
+
+def _life(pid: int) -> _Life:
+    sizes = _read(f"{pid}/statm").split()
+    if len(sizes) < 4:
+        return _Life.GONE
+    if sizes[0] == b"0":
+        return _Life.EXITING
+    # The new program is not there yet, only a stack for it.
+    return _Life.IN_EXEC if sizes[3] == b"0" else _Life.ALIVE
+
+
+def _exiting_task(pid: int) -> _Task | None:
+    """The state of a thread that exits, None for all others. Costs little for those."""
+    return _task(pid) if _life(pid) is _Life.EXITING else None
 
 
 def _task(pid: int) -> _Task | None:
-    """The state of a thread; None when it is gone or out of sight."""
+    """The state of a thread; None when it is gone or out of sight. Waits while the process is inside execve(2)."""
     text = _read(f"{pid}/stat")
     if not text:
         return None
     fields = text.rpartition(b")")[2].split()
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
-    exiting = bool(flags & _PF_EXITING)
     # The first thread of a process is a zombie as soon as it has ended itself, while another still closes the files.
-    waiting = exiting and (state in b"SD" or (state == b"Z" and threads > 1))
-    return _Task(waiting, exiting, int(fields[-1]) & _SIGNAL_BITS)
+    waits = state in b"SD" or (state == b"Z" and threads > 1)
+    return _Task(bool(flags & _PF_EXITING) and waits, int(fields[-1]) & _SIGNAL_BITS)
 
 
 def _is_closing(pid: int) -> bool:
-    """Whether a thread that lives is waiting in a system call that closes something."""
+    """Whether a thread that lives is waiting in a system call that closes something. Waits as `_task` does."""
     return _read(f"{pid}/syscall").partition(b" ")[0] in _CLOSING_CALLS
 
 
 def _has_written(pid: int) -> bool:
-    """Whether a process called write(2) at all, since it was started or forked; True where that cannot be seen."""
+    """Whether a process called write(2) at all, since it was started or forked; True where that cannot be seen.
+
+    Waits as `_task` does.
+    """
     counted = _read(f"{pid}/io").partition(b"syscw: ")[2].split(maxsplit=1)
     return not counted or counted[0] != b"0"
 
@@ -117,16 +159,20 @@ def _family(pid: int) -> Iterator[int]:
     todo, seen = [pid], {pid}
     while todo and len(seen) < _FAMILY_AT_MOST:
         process = todo.pop()
-        try:
-            threads = list(map(int, os.listdir(f"/proc/{process}/task")))
-        except OSError:
-            continue
+        threads = _threads(process)
         children = [int(child) for thread in threads for child in _read(f"{process}/task/{thread}/children").split()]
         for member in (*threads, *children):
             if member not in seen:
                 seen.add(member)
                 yield member
         todo += children
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return list(map(int, os.listdir(f"/proc/{pid}/task")))
+    except OSError:
+        return []
 
 
 def _read(path: str) -> bytes:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from engine.model import Node
 from engine.tree import Tree
+from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.writers import PrivateCopy, Writers
 
@@ -23,11 +24,10 @@ class ReadHandle:
 class WriteHandle:
     """An object open for writing."""
 
-    def __init__(self, writers: Writers, copy: PrivateCopy, opener: int, *, appends: bool, changes: bool) -> None:
+    def __init__(self, writers: Writers, copy: PrivateCopy, opener: Caller, *, appends: bool, changes: bool) -> None:
         self.writers = writers
         self.copy = copy
         self.opener = opener
-        """The thread that opened it."""
         self.appends = appends
         """O_APPEND: every write goes to the end, whatever offset the kernel worked out."""
         self.at_risk: list[int] = []
@@ -36,6 +36,8 @@ class WriteHandle:
         """Whether the copy was changed through it: by opening it, writing or truncating."""
         self.killed = False
         """Whether a signal killed one who had it open, and nobody wrote through it since."""
+        self.closed_before = False
+        """Whether one of its descriptors was closed already."""
         self.closing = Closing.PLAIN
         """How it was closed last."""
 
@@ -46,6 +48,7 @@ class WriteHandle:
 
     def note_close(self, closing: Closing) -> None:
         """One of its descriptors was closed."""
+        self.closed_before = True
         self.closing = closing
         self.killed = self.killed or closing is Closing.KILLED
 
@@ -144,6 +147,15 @@ class HandleTable:
         number = next(self._numbers)
         self._handles[number] = handle
         return number
+
+    def replace(self, number: int, handle: Handle) -> None:
+        """Let a number stand for another handle."""
+        self._handles[number] = handle
+
+    def peeking(self, writers: Writers) -> list[tuple[int, PeekHandle]]:
+        """The handles that read what these writers are writing."""
+        handles = self._handles.items()
+        return [(number, peek) for number, peek in handles if isinstance(peek, PeekHandle) and peek.writers is writers]
 
     def writers(self) -> Iterator[WriteHandle]:
         """All that is open for writing."""

@@ -18,6 +18,8 @@ class Mount:
     source: bytes
     options: dict[str, str]
     """Of the filesystem: rw, user_id=0, allow_other. Empty for one without a value."""
+    connection: int = 0
+    """The minor number of its device, by which the kernel knows a connection of FUSE."""
 
     @property
     def ours(self) -> bool:
@@ -46,11 +48,13 @@ def parse_line(line: bytes) -> Mount:
     before, _, after = line.rstrip(b"\n").partition(b" - ")
     kind, source, options = after.split(b" ", 2)
     pairs = (option.partition("=") for option in options.decode("utf-8", "surrogateescape").split(","))
+    fields = before.split(b" ")
     return Mount(
-        path=_unescape(before.split(b" ")[4]),
+        path=_unescape(fields[4]),
         type=_unescape(kind).decode("utf-8", "surrogateescape"),
         source=_unescape(source),
         options={name: value for name, _, value in pairs},
+        connection=int(fields[2].partition(b":")[2]),
     )
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
+from fusefs import bare, watchdog
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at
 from fusefs.presence import server, wait_gone
@@ -29,6 +30,7 @@ def check(mountpoint: str, *, files: Iterable[str] = (), allow_other: bool = Fal
     path = os.path.realpath(mountpoint)
     _check_fuse(allow_other)
     _remove_dead_mounts(path)
+    bare.release(path)
     _check_directory(path, mountpoint)
     for file in files:
         if os.path.commonpath([path, os.path.realpath(file)]) == path:
@@ -50,6 +52,7 @@ def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:
             f"{mountpoint} is unmounted, but process {server(path, mount.uid)} that served it has not ended"
             f" within {seconds:g} seconds"
         )
+    bare.release(path)
 
 
 def _check_fuse(allow_other: bool) -> None:
@@ -139,10 +142,16 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 def _holders(path: bytes, at_most: int = 5) -> list[str]:
-    """Name processes that work in `path` or have something open there, as far as we may see. Only links are read."""
+    """Name processes that work in `path` or have something open there, as far as we may see. Only links are read.
+
+    But not those that serve it: they have the directory below the mount open.
+    """
     found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        if any(link == path or link.startswith(path + b"/") for link in _links(pid)):
+    pids = list(filter(str.isdigit, os.listdir("/proc")))
+    watchdogs = [pid for pid in pids if _command(pid) == watchdog.NAME]
+    serving = {*watchdogs, *map(_parent, watchdogs)}
+    for pid in pids:
+        if pid not in serving and any(link == path or link.startswith(path + b"/") for link in _links(pid)):
             found.append(f"{_command(pid)} ({pid})")
     return [*found[:at_most], "others"] if len(found) > at_most else found
 
@@ -161,6 +170,14 @@ def _links(pid: str) -> Iterable[bytes]:
             yield os.readlink(os.fsencode(name))
         except OSError:
             continue
+
+
+def _parent(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[1].decode()
+    except OSError:
+        return ""
 
 
 def _command(pid: str) -> str:

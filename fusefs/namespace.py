@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
 from engine.model import RUNS_INO, Kind, Node
 from engine.names import PART_MAX_BYTES
+from fusefs.callers import same_process
 from fusefs.handles import DirectoryHandle
 from fusefs.kernel import LONG_S
 from fusefs.publication import Publication
@@ -34,6 +35,10 @@ class Namespace:
         else:
             node = self._tree.child(parent, name)
         writers = self._state.writers.at(parent, name) if self._state.writers else None
+        if self._state.writers.repeats(pid, node):
+            assert node is not None
+            writers = self._state.writers.edit(node)
+            writers.expect(pid)
         if writers is not None and self._shows_private(writers, node, pid):
             return writers.as_node(pid), 0.0
         if node is None:
@@ -53,8 +58,8 @@ class Namespace:
         return LONG_S
 
     def open_directory(self, ino: int) -> int:
-        """Begin to list a directory. Raises StaleError and NotDirectoryError."""
-        node = self._tree.node(ino)
+        """Begin to list a directory; one that was removed is empty. Raises StaleError and NotDirectoryError."""
+        node = self._state.directory(ino)
         if node is None:
             raise StaleError
         if node.kind != Kind.DIRECTORY:
@@ -106,16 +111,23 @@ class Namespace:
     def remove(self, parent: int, name: bytes, pid: int) -> None:
         """unlink(2). A name that the caller's own process is writing is never published. Raises StoreError."""
         writers = self._state.writers.at(parent, name)
-        own = writers is not None and writers.held_by(pid)
-        if own:
-            assert writers is not None
-            writers.unlinked = True
-            self._state.writers.detach(writers)
+        if writers is not None and writers.held_by(pid):
+            self._unlink_pending(writers, pid)
             if self._tree.child(parent, name) is None:
                 return
         gone, effects = self._tree.remove(parent, name)
         self._state.retire(gone)
+        self._state.note_gone(parent, name)
         self._state.report(effects)
+
+    def _unlink_pending(self, writers: Writers, pid: int) -> None:
+        """A process removes a name that it is writing: its copies are not published, those of others are."""
+        copies = {handle: handle.copy for handle in self._state.handles.writers() if handle.writers is writers}
+        own = {copy for handle, copy in copies.items() if same_process(pid, handle.opener.pid)} or {*copies.values()}
+        for copy in own:
+            copy.unlinked = True
+        if own >= {*copies.values()}:
+            self._state.writers.detach(writers)
 
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool, pid: int
@@ -126,15 +138,16 @@ class Namespace:
         writers = self._state.writers.at(parent, name)
         own = writers is not None and writers.held_by(pid)
         if writers is not None and own and self._tree.child(parent, name) is None:
-            await self._rename_pending(writers, new_parent, new_name, replace=replace)
+            await self._rename_pending(writers, new_parent, new_name, pid, replace=replace)
             return
         replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)
         if replaced is not None:
             self._state.retire(replaced)
         self._state.report(effects)
         self._follow(parent, name, new_parent, new_name, writers if own else None)
+        self._state.note_gone(parent, name)
 
-    async def _rename_pending(self, writers: Writers, parent: int, name: bytes, *, replace: bool) -> None:
+    async def _rename_pending(self, writers: Writers, parent: int, name: bytes, pid: int, *, replace: bool) -> None:
         """Publish a name that is still being written, under its new name; the writers go on there."""
         if not replace and self._tree.child(parent, name) is not None:
             raise ExistsError("the new name is taken")
@@ -144,7 +157,7 @@ class Namespace:
         old = writers.parent, writers.name
         self._state.writers.move(writers, parent, name)
         try:
-            copy = writers.last or writers.edit
+            copy = writers.opened_by.get(pid) or writers.last or writers.edit
             if copy is not None:
                 copy.prepared = False
                 await self._publication.publish_now(writers, copy)

@@ -15,20 +15,18 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 
 from engine.errors import InternalError, StoreError
-from engine.model import Attributes, Kind, Node
+from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes, UnsupportedError
 from fusefs.errnos import errno_of
 from fusefs.files import Files
 from fusefs.namespace import Namespace
+from fusefs.opening import Opening
+from fusefs.packing import caller, file, packed
 from fusefs.publication import Publication, sync
 from fusefs.state import MountState, StaleError
 
 log = logging.getLogger(__name__)
 
-_FILE_TYPE: dict[int, int] = {Kind.DIRECTORY: stat.S_IFDIR, Kind.OBJECT: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK}
-_BLOCK_BYTES = 512
-_PREFERRED_BYTES = 128 * 1024
-"""st_blksize: what programs that ask read and write at a time."""
 _FRAGMENT_BYTES = 4096
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
@@ -39,6 +37,7 @@ def handler(function: Handler) -> Handler:
 
     @functools.wraps(function)
     async def guarded(*arguments: Any) -> Any:
+        arguments[0]._state.note_use()
         try:
             return await function(*arguments)
         except StaleError:
@@ -69,9 +68,10 @@ class Operations(pyfuse3.Operations):
         self._state = state
         self._ready = ready
         publication = Publication(state)
-        self._files = Files(state, publication)
+        self._opening = Opening(state)
+        self._files = Files(state, self._opening, publication)
         self._names = Namespace(state, publication)
-        self._attributes = NodeAttributes(state, self._files)
+        self._attributes = NodeAttributes(state, self._opening, self._files)
 
     def init(self) -> None:
         """The kernel has greeted us: from now on the mount answers."""
@@ -99,10 +99,11 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         for name, node, seconds, position in self._names.entries(fh, start_id):
             # The kernel's cookies are positions behind an entry; only what it accepted counts as looked up.
-            if not pyfuse3.readdir_reply(token, name, _packed(node, seconds, seconds or 1.0), position):
+            if not pyfuse3.readdir_reply(token, name, packed(node, seconds, seconds or 1.0), position):
                 break
             if name not in (b".", b".."):
                 self._state.kernel.looked_up(node.ino, cached=seconds > 0)
+                self._state.remember(node)
 
     @handler
     async def releasedir(self, fh: int) -> None:
@@ -153,8 +154,13 @@ class Operations(pyfuse3.Operations):
         await self._names.rename(parent_old, name_old, parent_new, name_new, replace=replace, pid=ctx.pid)
 
     @handler
-    async def mknod(self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext) -> NoReturn:
-        raise FUSEError(errno.EPERM)
+    async def mknod(
+        self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        if not stat.S_ISREG(mode):
+            raise FUSEError(errno.EPERM)
+        node = self._opening.make(parent, name, mode & ~ctx.umask, ctx.uid, ctx.gid)
+        return self._looked_up(node, self._names.timeout(node))
 
     @handler
     async def link(
@@ -168,14 +174,14 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        caller = ctx.pid, ctx.uid, ctx.gid
-        handle, node, private = self._files.create(parent, name, stat.S_IMODE(mode & ~ctx.umask), flags, caller)
-        return _file(handle, private), self._looked_up(node, 0.0 if private else self._names.timeout(node))
+        mode = stat.S_IMODE(mode & ~ctx.umask)
+        handle, node, private = self._opening.create(parent, name, mode, flags, caller(ctx))
+        return file(handle, private), self._looked_up(node, 0.0 if private else self._names.timeout(node))
 
     @handler
     async def open(self, inode: InodeT, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
-        handle = await self._files.open(inode, flags, ctx.pid)
-        return _file(handle, self._state.writers.of(inode) is not None)
+        handle = await self._files.open(inode, flags, caller(ctx))
+        return file(handle, self._state.writers.of(inode) is not None)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -203,7 +209,7 @@ class Operations(pyfuse3.Operations):
     @handler
     async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         node, seconds = self._attributes.get(inode, ctx.pid)
-        return _packed(node, seconds, seconds)
+        return packed(node, seconds, seconds)
 
     @handler
     async def setattr(
@@ -222,8 +228,8 @@ class Operations(pyfuse3.Operations):
             attr.st_mtime_ns if fields.update_mtime else None,
         )
         size = attr.st_size if fields.update_size else None
-        node, seconds = await self._attributes.set(inode, attributes, size, fh, ctx.pid)
-        return _packed(node, seconds, seconds)
+        node, seconds = await self._attributes.set(inode, attributes, size, fh, caller(ctx))
+        return packed(node, seconds, seconds)
 
     @handler
     async def getxattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
@@ -235,11 +241,11 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._attributes.set_xattr(inode, name, value)
+        self._attributes.set_xattr(inode, name, value, ctx.uid)
 
     @handler
     async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._attributes.remove_xattr(inode, name)
+        self._attributes.remove_xattr(inode, name, ctx.uid)
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -258,31 +264,7 @@ class Operations(pyfuse3.Operations):
         self._state.kernel.looked_up(node.ino, cached=seconds > 0)
         writers = self._state.writers.of(node.ino) if self._state.writers else None
         if writers is not None:
-            return _packed(node, seconds, writers.attribute_seconds)
-        if node.kind == Kind.OBJECT:
-            self._state.remember(node)
+            return packed(node, seconds, writers.attribute_seconds)
+        self._state.remember(node)
         # A name that is asked for every time still has attributes that stay right.
-        return _packed(node, seconds, seconds or 1.0)
-
-
-def _file(handle: int, private: bool) -> FileInfo:
-    return FileInfo(fh=handle, direct_io=private, keep_cache=not private)
-
-
-def _packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
-    entry = EntryAttributes()
-    entry.st_ino = node.ino
-    entry.entry_timeout = entry_seconds
-    entry.attr_timeout = attribute_seconds
-    entry.st_mode = _FILE_TYPE[node.kind] | node.mode
-    # Without a parent: the name is gone, and the inode is there for those who have it open.
-    entry.st_nlink = 1 if node.parent or node.ino == pyfuse3.ROOT_INODE else 0
-    entry.st_uid = node.uid
-    entry.st_gid = node.gid
-    entry.st_size = node.size
-    entry.st_blksize = _PREFERRED_BYTES
-    entry.st_blocks = (node.size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
-    entry.st_atime_ns = node.atime_ns
-    entry.st_mtime_ns = node.mtime_ns
-    entry.st_ctime_ns = node.ctime_ns
-    return entry
+        return packed(node, seconds, seconds or 1.0)

@@ -6,8 +6,9 @@ import trio
 
 from engine.catalog.puts import How, Put
 from engine.errors import OutOfSpaceError, StoreError, UnavailableError
+from engine.model import Node
 from engine.publishing import Published
-from fusefs.handles import WriteHandle
+from fusefs.handles import ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
 from fusefs.writers import PrivateCopy, Writers
@@ -31,7 +32,7 @@ class Publication:
         copy, writers = handle.copy, handle.writers
         if copy.failure is not None:
             raise copy.failure
-        if copy.prepared or not copy.changed or writers.unlinked:
+        if copy.prepared or not copy.changed or copy.unlinked:
             return
         try:
             if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
@@ -92,7 +93,7 @@ class Publication:
 
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
-        if not copy.changed or writers.unlinked or copy.failure is not None or copy.left_by_the_killed:
+        if not copy.changed or copy.unlinked or copy.failure is not None or copy.left_by_the_killed:
             self.abandon(writers, copy)
             return None
         # The private inode becomes the published one, unless others go on writing to it.
@@ -101,8 +102,12 @@ class Publication:
         intent = (writers.ino, copy.number) if copy.has_intent else None
         published = self._publisher.publish(put, copy.spool.draft, intent)
         copy.changed = copy.prepared = copy.has_intent = False
+        copy.origin = published.node.ino
         if published.replaced is not None:
             self._state.retire(published.replaced)
+        if self._state.kernel.knows(ino):
+            # Known by the private inode's number, without a look-up of what is published now.
+            self._state.remember(published.node)
         self._state.report(published.effects)
         return published
 
@@ -113,15 +118,21 @@ class Publication:
         """
         if copy.failure is not None:
             raise copy.failure
-        if not copy.changed or writers.unlinked:
+        if not copy.changed or copy.unlinked:
             return
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False
         await copy.spool.settle()
         published = self.publish(writers, copy, last=False)
         assert published is not None
+        # The draft goes on from what was published, whatever becomes of the name.
+        self._state.store.contents.pin(published.node.content)
+        self.let_go(copy)
+        copy.pinned = published.node.content
         self._state.writers.rebase(writers, published.node)
+        self._state.kernel.drop_attributes(writers.ino)
         if copy.how is How.APPEND:
+            copy.spool.draft.close()
             copy.spool = SpillingDraft(self._state.store.contents, self._state.nursery)
         elif copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
@@ -140,7 +151,7 @@ class Publication:
         Nobody waits for the answer: what goes wrong can only be told to the log.
         """
         writers, copy = handle.writers, handle.copy
-        writers.handles -= 1
+        writers.note_release(handle.opener.pid)
         copy.holders -= 1
         self.forget_victims(handle)
         if handle.changed:
@@ -165,6 +176,8 @@ class Publication:
             published = self.publish(writers, copy, last=last)
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node)
+                if writers.last is copy:
+                    self._keep_for_peeking(writers, published.node)
         except (UnavailableError, OutOfSpaceError) as error:
             # Its intent stays in the store, and whoever opens the store next publishes it.
             log.error("a value for inode %d is published later: %s", writers.ino, error)
@@ -174,8 +187,20 @@ class Publication:
         copy.spool.draft.close()
         if writers.last is copy:
             writers.last = None
+        self.let_go(copy)
+
+    def let_go(self, copy: PrivateCopy) -> None:
+        """The value that a copy started from, or was last published as, is not needed by it any more."""
         if copy.pinned:
             self._state.store.contents.unpin(copy.pinned)
+            copy.pinned = 0
+
+    def _keep_for_peeking(self, writers: Writers, node: Node) -> None:
+        """Who reads a new name of its own goes on reading what was published of it."""
+        for number, _ in self._state.handles.peeking(writers):
+            self._state.opened(node)
+            self._state.handles.replace(number, ReadHandle(node))
+            writers.handles -= 1
 
     def _put(self, writers: Writers, copy: PrivateCopy, ino: int) -> Put:
         return Put(
@@ -185,7 +210,8 @@ class Publication:
             writers.mode,
             writers.uid,
             writers.gid,
-            how=copy.how,
+            # Nobody on another mount is to have made it meanwhile; the first to close, or to call fsync, has it.
+            how=How.CREATE if copy.exclusive and writers.claims_name and not copy.has_intent else copy.how,
             atime_ns=writers.atime_ns,
             mtime_ns=writers.mtime_ns,
             xattrs=writers.xattrs,

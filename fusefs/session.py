@@ -19,17 +19,23 @@ from engine import open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
 from engine.store import Store
+from fusefs.bare import bare_mountpoint
 from fusefs.errors import MountError
 from fusefs.operations import Operations
 from fusefs.presence import present
 from fusefs.state import MountState
+from fusefs.watchdog import watched
 
 FILESYSTEM_TYPE = "fusefs"
 
 _NEWS_S = 0.05
 """How often another process's changes are looked for: one read of shared memory when there are none."""
+_IDLE_NEWS_S = 0.1
+"""The same while nobody uses the mount."""
+_IDLE_AFTER_S = 2.0
 _SWEEP_S = 0.25
-_RECOVER_S = 10.0
+_IDLE_SWEEP_S = 1.0
+_RECOVER_S = 0.5
 _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _REQUESTS_AT_ONCE = 50
@@ -50,13 +56,14 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
 
     `ready` is called once when the mount answers. Raises StoreError and MountError.
     """
-    with present(mountpoint), open_store(settings) as store:
+    with present(mountpoint), bare_mountpoint(mountpoint) as below, open_store(settings) as store:
         log.info("store %s, mounted on %s", settings.path, mountpoint)
         logging.getLogger("pyfuse3").addFilter(_matters)
         state = MountState(store)
         _mount(Operations(state, ready), settings, mountpoint, options)
         try:
-            trio.run(_serve, state, mountpoint)
+            with watched(mountpoint, below):
+                trio.run(_serve, state, mountpoint)
         except BaseException:
             log.exception("the mount cannot go on and is left dead")
             pyfuse3.close(unmount=False)
@@ -138,8 +145,9 @@ async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], stat
 
 async def _hear_news(state: MountState) -> None:
     """Make the kernel forget what other processes changed."""
-    await trio.sleep(_NEWS_S)
+    await trio.sleep(_IDLE_NEWS_S if state.idle_for(_IDLE_AFTER_S) else _NEWS_S)
     if state.store.database.changed_elsewhere():
+        state.note_use()
         _tell_kernel(state)
 
 
@@ -155,11 +163,12 @@ def _tell_kernel(state: MountState) -> None:
 async def _sweep(state: MountState) -> None:
     """Delete what nobody refers to any more, and write the log back, both a piece at a time."""
     upkeep = state.store.upkeep
-    with trio.move_on_after(_SWEEP_S):
+    with trio.move_on_after(_IDLE_SWEEP_S if state.idle_for(_IDLE_AFTER_S) else _SWEEP_S):
         await state.sweep_now.wait()
     state.sweep_now = trio.Event()
     state.writers.drop_idle()
     state.drop_gone()
+    upkeep.unpin_all()
     while upkeep.sweep():
         await trio.sleep(0)
     if upkeep.anything_to_reclaim():
@@ -176,4 +185,8 @@ def _reclaim(store: Store) -> None:
 async def _recover(state: MountState) -> None:
     """Publish what other processes acknowledged before they died."""
     await trio.sleep(_RECOVER_S)
-    state.store.publisher.recover()
+    recovered = state.store.publisher.recover()
+    for node in recovered.nodes:
+        state.kernel.drop_name_soon(node.parent, node.name)
+    for effects in recovered.effects:
+        state.report(effects)

@@ -6,12 +6,12 @@ from collections import Counter, OrderedDict
 
 import trio
 
-from engine.model import Effects, Node, Removed
+from engine.model import Effects, Kind, Node, Removed
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
-from fusefs.writers import WriterTable
+from fusefs.writertable import WriterTable
 
 _REMEMBERED = 4096
 _GONE_S = 10.0
@@ -35,9 +35,12 @@ class MountState:
         """Background work of the mount; set by the session before the first request."""
         self.at_risk: Counter[int] = Counter()
         """Objects that a Put about to be published would evict: their names are not to be cached."""
+        self.directories: dict[int, Node] = {}
+        """The directories that the kernel knows, as they were last looked up: still there for who works in them."""
         self.max_object_size = store.max_object_size
         self.sweep_now = trio.Event()
         """Set when something large was taken out of the tree."""
+        self._used = time.monotonic()
         self._open: dict[int, tuple[Node, int]] = {}
         """Objects open for reading and how often: still there for those who have them open when their name is gone."""
         self._gone: dict[int, tuple[Node, float]] = {}
@@ -49,13 +52,31 @@ class MountState:
         self._recent: OrderedDict[int, Node] = OrderedDict()
         """Objects looked up last, for the open that follows. Right until `retire` or the news take them out."""
 
+    def note_use(self) -> None:
+        """Somebody uses the mount, or changes the store elsewhere."""
+        self._used = time.monotonic()
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether nobody has used the mount for so long."""
+        return time.monotonic() - self._used > seconds
+
     # Inodes
 
     def remember(self, node: Node) -> None:
-        """The kernel has looked up a published object."""
+        """The kernel has looked up what is published."""
+        if node.kind == Kind.DIRECTORY:
+            self.directories[node.ino] = node
+            return
         self._recent[node.ino] = node
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
+
+    def directory(self, ino: int) -> Node | None:
+        """A directory; one that was removed while the kernel knows it has no parent."""
+        node = self.store.tree.node(ino)
+        if node is None and (known := self.directories.get(ino)) is not None:
+            return known._replace(parent=0)
+        return node
 
     def value(self, ino: int) -> Node | None:
         """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
@@ -89,11 +110,18 @@ class MountState:
             if recent is not None:
                 self.retire(recent)
             self.kernel.drop_name_soon(news.parent, news.name)
+            self.note_gone(news.parent, news.name)
+
+    def note_gone(self, parent: int, name: bytes) -> None:
+        """A name lost what it stood for; those who are writing it are told."""
+        if self.writers and self.writers.at(parent, name) is not None:
+            self.writers.let_go_if_gone(parent, name, self.store.tree.child(parent, name))
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""
         if self.kernel.forget(ino, count):
             self._recent.pop(ino, None)
+            self.directories.pop(ino, None)
             self._drop_gone(ino)
 
     def drop_gone(self) -> None:
@@ -118,6 +146,9 @@ class MountState:
         known = self._open.get(node.ino)
         self._open[node.ino] = (node, 1 if known is None else known[1] + 1)
 
+    def is_open(self, ino: int) -> bool:
+        return ino in self._open
+
     def closed(self, node: Node) -> None:
         known, opens = self._open[node.ino]
         if opens > 1:
@@ -134,6 +165,7 @@ class MountState:
             log.info("evicted %s", shown(gone))
             if gone.node is not None:
                 self.retire(gone.node)
+            self.note_gone(gone.parent, gone.name)
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
             log.info("expired %s", shown(gone))

@@ -9,17 +9,18 @@ handles that edit the value in place. A copy is published when its last handle i
 """
 
 import os
+import stat
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from engine.catalog.puts import How
 from engine.errors import StoreError
 from engine.model import Attributes, Node
-from engine.store import Store
-from fusefs.callers import holds
+from fusefs.callers import Caller, holds
 from fusefs.spilling import SpillingDraft
 
-_EXPECTED_S = 10.0
+EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
 
 
@@ -39,6 +40,10 @@ class PrivateCopy:
         self.has_intent = False
         self.exclusive = False
         """Whether it was created with O_EXCL: whoever has it and opens it again works on this one file."""
+        self.origin = 0
+        """The inode of the object that it started from, or was last published as."""
+        self.unlinked = False
+        """Its own process removed the name: it is never published."""
         self.finished = False
         """Whether somebody changed it and closed it, so that it is to be published."""
         self.unfinished = False
@@ -75,29 +80,41 @@ class Writers:
     xattrs: bytes | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
-    began_ns: int = field(default_factory=time.time_ns)
     handles: int = 0
+    changed_ns: int = field(default_factory=time.time_ns)
+    """When the value was changed last."""
+    touched_ns: int = 0
+    """When the attributes were changed last."""
     opened_by: dict[int, PrivateCopy] = field(default_factory=dict)
     """The threads that opened it, and the copy that each opened last."""
+    opens: Counter[int] = field(default_factory=Counter)
+    """How many open files these threads have of it."""
+    shown: set[int] = field(default_factory=set)
+    """The inode numbers that fstat(2) has shown on its descriptors; /proc shows the last of them."""
     expected: dict[int, float] = field(default_factory=dict)
     """The threads that were told to look the name up again in order to write, and until when they are waited for."""
     edit: PrivateCopy | None = None
     last: PrivateCopy | None = None
     """The copy that was opened or written last: what the inode shows as its size."""
-    unlinked: bool = False
-    """The writers' own process removed the name: nothing is published any more."""
+    overtaken: bool = False
+    """Another process put the name while these were making it."""
+    renamed: bool = False
+    """The new name was renamed by who writes it: what O_EXCL claimed was the old one."""
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
 
     def expect(self, pid: int) -> None:
-        self.expected[pid] = time.monotonic() + _EXPECTED_S
+        self.expected[pid] = time.monotonic() + EXPECTED_S
 
     def expects(self, pid: int) -> bool:
         return pid in self.expected
 
     def held_by(self, pid: int) -> bool:
-        """Whether the caller's process has a file of this private inode open."""
-        return pid in self.opened_by or holds(pid, self.ino)
+        """Whether the caller's process has a file of this private inode open, and did not remove its name."""
+        if pid in self.opened_by:
+            return not self.opened_by[pid].unlinked
+        # A number that is shown for a published object as well is that of readers, too.
+        return holds(pid, {self.ino, *self.shown}, for_writing=bool(self.shown))
 
     @property
     def idle(self) -> bool:
@@ -112,10 +129,11 @@ class Writers:
     def attribute_seconds(self) -> float:
         """For how long the kernel may keep the attributes of the private inode.
 
-        With one writer it counts the size along by itself, and saves a request before the first write. With more it has
-        to ask, because each may have a copy of its own.
+        With one writer of a new name it counts the size along by itself, and saves a request before the first write.
+        With more it has to ask, because each may have a copy of its own; and where the name stands for a value, to be
+        told the number of that (see `as_shown`).
         """
-        return 1.0 if self.handles + len(self.expected) <= 1 else 0.0
+        return 1.0 if self.base is None and self.handles + len(self.expected) <= 1 else 0.0
 
     def size_of(self, copy: PrivateCopy | None) -> int:
         base = 0 if self.base is None else self.base.size
@@ -125,13 +143,12 @@ class Writers:
 
     def as_node(self, pid: int) -> Node:
         """The private inode as the thread `pid` sees it; as the last writer does where that opened none."""
-        now = self.began_ns
         scope = self.base.scope if self.base is not None else 0
-        times = (self.atime_ns or now, self.mtime_ns or now, now)
-        size = self.size_of(self.opened_by.get(pid, self.last))
+        copy = self.opened_by.get(pid, self.last)
+        size = self.size_of(copy)
         return Node(
             self.ino,
-            0 if self.unlinked else self.parent,
+            0 if copy is not None and copy.unlinked else self.parent,
             self.name,
             scope,
             1,
@@ -139,15 +156,76 @@ class Writers:
             self.uid,
             self.gid,
             size,
-            *times,
+            *self._times(),
             0,
             0,
             None,
             self.xattrs,
         )
 
+    def _times(self) -> tuple[int, int, int]:
+        """As of a file that is written where it stands: what was set, or the last change, or else what is published."""
+        changed = self.base is None or (self.last is not None and self.last.changed)
+        atime = mtime = self.changed_ns
+        ctime = max(mtime, self.touched_ns)
+        if self.base is not None:
+            atime = self.base.atime_ns
+            mtime = mtime if changed else self.base.mtime_ns
+            ctime = max(ctime if changed else self.touched_ns, self.base.ctime_ns)
+        return (
+            atime if self.atime_ns is None else self.atime_ns,
+            mtime if self.mtime_ns is None else self.mtime_ns,
+            ctime,
+        )
+
+    def note_change(self) -> None:
+        """The value is about to be changed."""
+        self.changed_ns = self.touched_ns = time.time_ns()
+        self.mtime_ns = None
+
+    def mode_after_write(self, caller: Caller) -> int:
+        """The mode that a write leaves: set-user-ID and set-group-ID go with it, unless root writes (inode(7))."""
+        mode = self.mode
+        if caller.uid and mode & (stat.S_ISUID | stat.S_ISGID):
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP or (mode & stat.S_ISGID and not caller.in_group(self.gid)):
+                mode &= ~stat.S_ISGID
+        return mode
+
+    def note_open(self, pid: int, copy: PrivateCopy) -> None:
+        self.handles += 1
+        self.opens[pid] += 1
+        self.opened_by[pid] = copy
+
+    def note_release(self, pid: int) -> None:
+        self.handles -= 1
+        self.opens[pid] -= 1
+        if not self.opens[pid]:
+            del self.opens[pid]
+            self.opened_by.pop(pid, None)
+
+    def as_shown(self, pid: int) -> Node:
+        """The private inode as fstat(2) is to show it: to who edits in place, with the number of the published object.
+
+        Editors compare it with that of the path, to see whether the file was replaced under them. To who replaces the
+        value or appends to it the two are two files: `grep x k > k` is right here, and grep would refuse it. The
+        kernel knows an inode by the number that a look-up gave, and takes the one to be shown from every answer to
+        GETATTR.
+        """
+        node = self.as_node(pid)
+        if self.base is None or self.edit is None or self.opened_by.get(pid, self.edit) is not self.edit:
+            return node
+        self.shown.add(self.base.ino)
+        return node._replace(ino=self.base.ino)
+
+    @property
+    def claims_name(self) -> bool:
+        """Whether the name is one that these writers are making, although another process may have made it, too."""
+        return (self.base is None or self.overtaken) and not self.renamed
+
     def apply(self, attributes: Attributes) -> None:
         """Set attributes of what will be put."""
+        self.touched_ns = time.time_ns()
         self.mode = self.mode if attributes.mode is None else attributes.mode
         self.uid = self.uid if attributes.uid is None else attributes.uid
         self.gid = self.gid if attributes.gid is None else attributes.gid
@@ -157,79 +235,16 @@ class Writers:
             if copy is not None:
                 copy.prepared = False
 
+    def apply_xattrs(self, packed: bytes | None) -> None:
+        """Set all extended attributes of what will be put."""
+        self.xattrs = packed
+        self.apply(Attributes())
+
     def follow(self, node: Node) -> None:
         """The name stands for `node` now: attributes of the next Put come from it."""
         self.base = node
         self.mode, self.uid, self.gid, self.xattrs = node.mode, node.uid, node.gid, node.xattrs
         self.atime_ns = self.mtime_ns = None
-
-
-class WriterTable:
-    """All names that are being written in this mount, by name and by private inode."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._by_name: dict[tuple[int, bytes], Writers] = {}
-        self._by_ino: dict[int, Writers] = {}
-
-    def at(self, parent: int, name: bytes) -> Writers | None:
-        return self._by_name.get((parent, name))
-
-    def of(self, ino: int) -> Writers | None:
-        return self._by_ino.get(ino)
-
-    def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
-        """Give a name that nobody writes a private inode."""
-        ino = self._store.contents.numbers.take()
-        xattrs = None if base is None else base.xattrs
-        writers = Writers(ino, parent, name, base, mode, uid, gid, xattrs)
-        self._by_name[parent, name] = writers
-        self._by_ino[ino] = writers
-        if base is not None and base.content:
-            # Appends and edits read it when they are first written to, whatever becomes of the name until then.
-            self._store.contents.pin(base.content)
-        return writers
-
-    def edit(self, node: Node) -> Writers:
-        """The writers of a published object's name."""
-        found = self._by_name.get((node.parent, node.name))
-        return found or self.begin(node.parent, node.name, node, node.mode, node.uid, node.gid)
-
-    def rebase(self, writers: Writers, node: Node) -> None:
-        """The name stands for another value now."""
-        self._unpin(writers)
-        writers.follow(node)
-        if node.content:
-            self._store.contents.pin(node.content)
-
-    def detach(self, writers: Writers) -> None:
-        """Let the name go, and keep the inode for those who have it open."""
-        if self._by_name.get((writers.parent, writers.name)) is writers:
-            del self._by_name[writers.parent, writers.name]
-
-    def move(self, writers: Writers, parent: int, name: bytes) -> None:
-        """The name was renamed by those who write it: they go with it."""
-        self.detach(writers)
-        writers.parent, writers.name = parent, name
-        self._by_name.setdefault((parent, name), writers)
-
-    def end(self, writers: Writers) -> None:
-        """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""
-        self.detach(writers)
-        if self._by_ino.pop(writers.ino, None) is not None:
-            self._unpin(writers)
-
-    def drop_idle(self) -> None:
-        """End those whose expected opener never came."""
-        for writers in [writers for writers in self._by_ino.values() if writers.idle]:
-            self.end(writers)
-
-    def __bool__(self) -> bool:
-        return bool(self._by_ino)
-
-    def _unpin(self, writers: Writers) -> None:
-        if writers.base is not None and writers.base.content:
-            self._store.contents.unpin(writers.base.content)
 
 
 def how_to_open(flags: int, *, creates: bool) -> How:

@@ -304,3 +304,11 @@ def test_no_space_is_lost(pipeline: Path) -> None:
         run_python(f"{BIG}; {KILL}", pipeline)
     assert value(pipeline) == "none\n"
     assert os.listdir(pipeline) == []
+
+
+@pytest.mark.parametrize("flags", ["os.O_WRONLY | os.O_CREAT", "os.O_WRONLY | os.O_CREAT | os.O_TRUNC"])
+def test_a_close_on_exec(pipeline: Path, before: str, flags: str) -> None:
+    """execve(2) closes what the new program is not to have, while much of /proc waits for it: that is a plain close."""
+    code = f"k = os.open('k', {flags}); os.write(k, b'half'); os.execv('/bin/true', ['true'])"
+    assert run_python(code, pipeline) == 0
+    assert value(pipeline) == "half"

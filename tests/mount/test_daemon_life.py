@@ -233,9 +233,9 @@ def test_it_ends_with_nothing_left_behind(make_mount: MakeMount) -> None:
     store = make_mount()
     make_object(store)
     pid = store.pid
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False, timeout=20).stdout
-    assert children == b""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True).stdout.split()
     store.unmount()
+    assert [child for child in children if Path(f"/proc/{child}").exists()] == []
     left = sorted(path.name for path in store.directory.glob("objects.db*"))
     assert [name for name in left if name.endswith(("-wal", "-shm", "-journal"))] == []
     assert "objects.db" in left

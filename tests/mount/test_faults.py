@@ -105,7 +105,7 @@ ACTIONS: dict[str, Callable[[Path], object]] = {
     "NodeAttributes.list_xattrs": lambda d: os.listxattr(d / "k"),
     "NodeAttributes.set_xattr": lambda d: os.setxattr(d / "k", "user.b", b"1"),
     "NodeAttributes.remove_xattr": lambda d: os.removexattr(d / "k", "user.a"),
-    "Files.create": lambda d: os.open(d / "new", PUT),
+    "Opening.create": lambda d: os.open(d / "new", PUT),
     "Files.open": lambda d: os.open(d / "k", os.O_RDONLY),
     # Past the page cache, for which the kernel asks a second time by itself.
     "Files.read": lambda d: _fd(d / "k", os.O_RDONLY | os.O_DIRECT, lambda fd: os.read(fd, 10)),

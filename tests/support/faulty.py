@@ -28,7 +28,7 @@ METHODS = [
     "fusefs.attributes:NodeAttributes.list_xattrs",
     "fusefs.attributes:NodeAttributes.set_xattr",
     "fusefs.attributes:NodeAttributes.remove_xattr",
-    "fusefs.files:Files.create",
+    "fusefs.opening:Opening.create",
     "fusefs.files:Files.open",
     "fusefs.files:Files.read",
     "fusefs.files:Files.write",

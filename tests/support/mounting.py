@@ -151,9 +151,19 @@ class MountedStore:
     def kill(self) -> None:
         """SIGKILL the daemon. The mount stays, dead: detach it with `detach`, or mount over it with `remount`."""
         assert self.daemon is not None
-        self.daemon.kill()
-        self.daemon.wait()
+        self._kill_and_wait(self.daemon)
         self.daemon = None
+
+    @staticmethod
+    def _kill_and_wait(daemon: subprocess.Popen[bytes]) -> None:
+        """Its watchdog too has something to do after the death, and is waited for."""
+        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
+        watchdogs = children.read_text().split() if children.exists() else []
+        daemon.kill()
+        daemon.wait()
+        deadline = monotonic() + READY_SECONDS
+        while any(Path(f"/proc/{pid}").exists() for pid in watchdogs) and monotonic() < deadline:
+            sleep(0.005)
 
     def detach(self) -> None:
         """Take away a dead mount."""
@@ -206,8 +216,7 @@ class MountedStore:
         """End the daemon and the mount, whatever state they are in."""
         self.detach()
         if self.daemon is not None:
-            self.daemon.kill()
-            self.daemon.wait()
+            self._kill_and_wait(self.daemon)
             self.daemon = None
 
     def close(self) -> None:

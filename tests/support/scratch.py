@@ -3,6 +3,7 @@
 A directory carries the process id of the run that made it, so that one run never touches another's.
 """
 
+import ctypes
 import os
 import re
 import shutil
@@ -12,7 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusefs.bare import release
+
 _DIRECTORY = re.compile(r"fusefs-test-(\d+)-[^/]*")
+_MNT_FORCE = 1
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -50,8 +54,24 @@ def mount_at(path: Path) -> FuseMount | None:
 
 def abort(mount: FuseMount) -> None:
     """Answer every request on the mount with an error from now on: frees whoever waits for a daemon that hangs."""
-    with suppress(OSError):  # only root may, and the connection may be gone by now
-        Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
+    with suppress(OSError):  # only root and who mounted it may, and the connection may be gone by now
+        try:
+            Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
+        except FileNotFoundError:
+            _force(mount)
+
+
+def _force(mount: FuseMount) -> None:
+    """Abort without the kernel's control files, which few containers have. Only root may.
+
+    Forced unmounting begins with that, and then fails because somebody uses the mount: we do.
+    """
+    root = os.open(mount.path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if (there := mount_at(mount.path)) is not None and there.connection == mount.connection:
+            ctypes.CDLL(None).umount2(os.fsencode(mount.path), _MNT_FORCE)
+    finally:
+        os.close(root)
 
 
 def detach(mount: FuseMount) -> None:
@@ -87,4 +107,7 @@ def remove_directory(directory: Path) -> None:
     """Remove a directory of make_directory, but nothing that is mounted in it."""
     if any(mount.path.is_relative_to(directory) for mount in fuse_mounts()):
         raise RuntimeError(f"still mounted below {directory}")
+    # A mountpoint whose daemon was killed refuses writes.
+    for path in [directory, *directory.iterdir()]:
+        release(str(path))
     shutil.rmtree(directory)

@@ -1,0 +1,199 @@
+"""Opening files: CREATE, OPEN, MKNOD, and which private copy a writer gets."""
+
+import os
+
+from engine.catalog.puts import How, Put
+from engine.drafts import Draft
+from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermittedError
+from engine.model import Attributes, Kind, Node
+from engine.names import check_part
+from fusefs.callers import Caller
+from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
+from fusefs.spilling import SpillingDraft
+from fusefs.state import MountState, StaleError
+from fusefs.writers import PrivateCopy, Writers, how_to_open
+
+
+class Opening:
+    """How files of one mount are opened."""
+
+    def __init__(self, state: MountState) -> None:
+        self._state = state
+        self._copies = 0
+
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Node, bool]:
+        """Open a name that the kernel believes free.
+
+        Returns the handle, the inode, and whether that inode is a private one. Raises StoreError.
+        """
+        check_part(name)
+        self._state.writers.opens(caller.pid)
+        node = self._state.store.tree.child(parent, name)
+        writers = self._state.writers.at(parent, name)
+        if flags & os.O_EXCL and (node is not None or writers is not None):
+            raise ExistsError("the name is taken, or another writer has it open to create it")
+        if node is not None and node.kind != Kind.OBJECT:
+            raise IsDirectoryError("the name is taken by something that is no object")
+        if writers is None:
+            writers = self._begin(parent, name, node, mode, caller.uid, caller.gid)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            return self._create_for_reading(writers, node)
+        return self._attach(writers, flags, caller, creates=node is None), writers.as_node(caller.pid), True
+
+    def make(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
+        """Put an empty object, as mknod(2) asks: nobody has it open. Raises StoreError."""
+        check_part(name)
+        if self._state.store.tree.child(parent, name) is not None or self._state.writers.at(parent, name) is not None:
+            raise ExistsError("the name is taken, or another writer has it open to create it")
+        writers = self._begin(parent, name, None, mode, uid, gid)
+        try:
+            return self._publish_empty(writers)
+        finally:
+            self._state.writers.end(writers)
+
+    def _begin(self, parent: int, name: bytes, node: Node | None, mode: int, uid: int, gid: int) -> Writers:
+        if node is not None:
+            return self._state.writers.edit(node)
+        directory = self._state.store.tree.node(parent)
+        if directory is None:
+            raise NotFoundError("the directory is gone")
+        if not directory.scope:
+            raise NotPermittedError("objects live inside a pipeline or a run")
+        group = directory.gid if directory.mode & 0o2000 else gid
+        return self._state.writers.begin(parent, name, None, mode & 0o7777, uid, group)
+
+    def _create_for_reading(self, writers: Writers, node: Node | None) -> tuple[int, Node, bool]:
+        """A creation that cannot write (flock FILE command) has nothing to wait for: it is published at once."""
+        if node is None:
+            node = self._publish_empty(writers)
+            if writers.handles:
+                self._state.writers.rebase(writers, node)
+        if writers.idle:
+            self._state.writers.end(writers)
+        self._state.opened(node)
+        return self._state.handles.add(ReadHandle(node)), node, False
+
+    def _publish_empty(self, writers: Writers) -> Node:
+        ino = self._state.store.contents.numbers.take()
+        put = Put(ino, writers.parent, writers.name, writers.mode, writers.uid, writers.gid, how=How.IF_ABSENT)
+        published = self._state.store.publisher.publish(put, Draft(self._state.store.contents))
+        self._state.report(published.effects)
+        return published.node
+
+    def open(self, ino: int, flags: int, caller: Caller) -> int:
+        """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
+        pid = caller.pid
+        self._state.writers.opens(pid)
+        writers = self._state.writers.of(ino)
+        for_reading = flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC
+        if writers is not None:
+            if for_reading:
+                if writers.base is not None or not writers.held_by(pid):
+                    # It was expected to write, and reads: it is to find what is published.
+                    writers.expected.pop(pid, None)
+                    raise StaleError
+                writers.handles += 1
+                return self._state.handles.add(PeekHandle(writers))
+            if not writers.expects(pid) and not writers.held_by(pid):
+                raise StaleError
+            handle = self._attach(writers, flags, caller, creates=False)
+            writers.expected.pop(pid, None)
+            return handle
+        if not for_reading:
+            self.expect_writer(ino, pid)
+            raise StaleError
+        node = self._state.value(ino)
+        if node is None:
+            raise StaleError
+        self._state.opened(node)
+        return self._state.handles.add(ReadHandle(node))
+
+    def expect_writer(self, ino: int, pid: int) -> None:
+        """A published object is to be written: its caller is about to look the name up again, for the private inode.
+
+        By then the name may stand for something else, or be free.
+        """
+        self._state.writers.expect(pid)
+        # What was looked up last may have another name by now, so the catalog is asked first.
+        node = self._state.store.tree.node(ino) or self._state.value(ino)
+        current = None if node is None else self._state.store.tree.child(node.parent, node.name)
+        if current is not None and current.kind == Kind.OBJECT:
+            self._state.writers.edit(current).expect(pid)
+
+    def _attach(self, writers: Writers, flags: int, caller: Caller, *, creates: bool) -> int:
+        self._follow_others(writers)
+        new = writers.base is None
+        how = how_to_open(flags, creates=creates and new)
+        replaces = bool(flags & (os.O_TRUNC | os.O_EXCL))
+        own = new and not creates
+        copy = self._shared(writers, caller, own=own)
+        if copy is None or not self._shares(copy, replaces, how, own=own):
+            copy = self.new_copy(writers, how, replaces)
+            copy.exclusive = bool(flags & os.O_EXCL)
+        if replaces:
+            writers.last = copy
+            self.note_change(writers, caller)
+        if self._shared(writers, None) is None and how is not How.APPEND and (new or not replaces):
+            writers.edit = copy
+        copy.holders += 1
+        writers.note_open(caller.pid, copy)
+        changes = replaces or (new and creates)
+        return self._state.handles.add(
+            WriteHandle(writers, copy, caller, appends=bool(flags & os.O_APPEND), changes=changes)
+        )
+
+    def _follow_others(self, writers: Writers) -> None:
+        """While some have a name open, another process may have put it: who opens it now begins with that."""
+        if not writers.handles:
+            return
+        node = self._state.store.tree.child(writers.parent, writers.name)
+        if node is not None and node.kind == Kind.OBJECT and (writers.base is None or node.ino != writers.base.ino):
+            writers.overtaken |= writers.base is None
+            self._state.writers.rebase(writers, node)
+
+    def _shared(self, writers: Writers, caller: Caller | None, *, own: bool = False) -> PrivateCopy | None:
+        """The copy that a further handle may work on: the caller's `own`, or the one of those who edit the object.
+
+        Not one that started from an object which the name has lost since.
+        """
+        copy = writers.edit
+        if own and caller is not None:
+            mine = writers.opened_by.get(caller.pid)
+            copy = mine if mine is not None and mine.how is not How.APPEND else copy
+        present = 0 if writers.base is None else writers.base.ino
+        return copy if copy is not None and copy.origin == present else None
+
+    def note_change(self, writers: Writers, caller: Caller) -> None:
+        """A value is about to be changed: times move, and bits that would lend the new one its owner's rights go."""
+        writers.note_change()
+        mode = writers.mode_after_write(caller)
+        if mode != writers.mode:
+            writers.apply(Attributes(mode=mode))
+            if writers.base is not None and self._state.store.tree.node(writers.base.ino) is not None:
+                self._state.store.tree.set_attributes(writers.base.ino, Attributes(mode=mode))
+                self._state.kernel.drop_attributes(writers.base.ino)
+
+    def _shares(self, copy: PrivateCopy, replaces: bool, how: How, *, own: bool) -> bool:
+        """Whether a further handle works on the copy that edits share, or is a Put of its own.
+
+        `own`: the caller's process opens once more what it is still creating. Then appending is an edit of that; and
+        truncating too where the name was created with O_EXCL, as programs do that make a temporary file, then open it.
+        """
+        if replaces:
+            return own and copy.exclusive
+        return own or how is not How.APPEND
+
+    def new_copy(self, writers: Writers, how: How, replaces: bool) -> PrivateCopy:
+        """A copy of its own for a handle; it starts from the published value unless it replaces that or appends."""
+        self._copies += 1
+        base = None if replaces or how is How.APPEND else writers.base
+        content, size = (0, 0) if base is None else (base.content, base.size)
+        spool = SpillingDraft(self._state.store.contents, self._state.nursery, content, size)
+        copy = PrivateCopy(self._copies, how, spool)
+        copy.origin = 0 if writers.base is None else writers.base.ino
+        # A writer that creates the name and writes nothing has created it all the same.
+        copy.changed = replaces or writers.base is None
+        if content:
+            self._state.store.contents.pin(content)
+            copy.pinned = content
+        return copy

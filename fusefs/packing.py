@@ -1,0 +1,44 @@
+"""What requests bring and what answers take: between our types and those of pyfuse3."""
+
+import stat
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo
+
+from engine.model import Kind, Node
+from fusefs.callers import Caller
+
+_FILE_TYPE: dict[int, int] = {Kind.DIRECTORY: stat.S_IFDIR, Kind.OBJECT: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK}
+_BLOCK_BYTES = 512
+_PREFERRED_BYTES = 128 * 1024
+"""st_blksize: what programs that ask read and write at a time."""
+
+
+def caller(ctx: pyfuse3.RequestContext) -> Caller:
+    """Who sent a request."""
+    return Caller(ctx.pid, ctx.uid, ctx.gid)
+
+
+def file(handle: int, private: bool) -> FileInfo:
+    """The answer to an open. What is private goes past the page cache, so that it is never shown to readers."""
+    return FileInfo(fh=handle, direct_io=private, keep_cache=not private)
+
+
+def packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
+    """An inode, and for how long the kernel may keep its name and its attributes."""
+    entry = EntryAttributes()
+    entry.st_ino = node.ino
+    entry.entry_timeout = entry_seconds
+    entry.attr_timeout = attribute_seconds
+    entry.st_mode = _FILE_TYPE[node.kind] | node.mode
+    # Without a parent: the name is gone, and the inode is there for those who have it open.
+    entry.st_nlink = 1 if node.parent or node.ino == pyfuse3.ROOT_INODE else 0
+    entry.st_uid = node.uid
+    entry.st_gid = node.gid
+    entry.st_size = node.size
+    entry.st_blksize = _PREFERRED_BYTES
+    entry.st_blocks = (node.size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
+    entry.st_atime_ns = node.atime_ns
+    entry.st_mtime_ns = node.mtime_ns
+    entry.st_ctime_ns = node.ctime_ns
+    return entry

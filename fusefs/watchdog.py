@@ -1,0 +1,164 @@
+"""Ends the connection to the kernel when the daemon dies, also when one of its threads cannot.
+
+A thread that makes the kernel forget an entry waits for the directory's lock, and no signal ends that. Whoever holds
+the lock may wait for an answer of ours. When the daemon is killed then, that thread keeps /dev/fuse open, the kernel
+does not notice the death, and all three wait for ever. So a small process of our own waits for the daemon's end and
+aborts the connection: every request fails from then on, and the mount stays where it is, dead.
+"""
+
+import ctypes
+import faulthandler
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from fusefs.bare import PROTECT
+from fusefs.mountinfo import mount_at
+
+NAME = "fusefs-watchdog"
+"""What ps(1) calls it: 15 letters at the most."""
+
+_DEATH = signal.SIGUSR1
+_DUMPING = (signal.SIGQUIT, signal.SIGTRAP, signal.SIGSYS, signal.SIGXCPU)
+"""What makes the kernel dump core, beside the signals that faulthandler knows by itself."""
+_PR_SET_PDEATHSIG = 1
+# The same on all architectures.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
+
+# Started with all signals blocked. A program of its own instead of a fork: that takes a third of the memory, and
+# holds nothing of the daemon's.
+_PROGRAM = f"""
+import os, signal, sys
+{PROTECT}
+daemon, abort, below = map(int, sys.argv[1:])
+with open("/proc/self/comm", "w") as name:
+    name.write("{NAME}")
+if os.getppid() == daemon:  # else it died before it could be waited for
+    signal.sigwait([{_DEATH:d}])
+try:
+    os.write(abort, b"1")
+finally:
+    protect(below)
+"""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def watched(mountpoint: str, below: int) -> Iterator[None]:
+    """Abort the connection of our new mount when this process dies, and at the end, so that no thread is left in it.
+
+    After a death, the directory `below` the mount is protected (see fusefs.bare), for the day the mount is taken away.
+
+    To be used in the first thread, before there are others. Sends no request to the mount: nobody answers yet.
+    """
+    mount = mount_at(os.fsencode(mountpoint))
+    if mount is None or not mount.ours:  # unmounted already
+        yield
+        return
+    try:
+        abort = open_abort(mount.connection)
+    except OSError as error:
+        log.warning("there is no watchdog, so clients may hang when this daemon is killed: %s", error)
+        yield
+        return
+    process = None
+    try:
+        process = _start(abort, below)
+        _abort_before_core_dumps(abort)
+        yield
+        if process is not None:  # else it goes by itself, once this process has gone and left its mount dead
+            process.kill()
+            process.wait()
+    finally:
+        with suppress(OSError):
+            os.write(abort, b"1")
+        _leave_core_dumps_alone()
+        os.close(abort)
+
+
+def open_abort(connection: int) -> int:
+    """Open the file that aborts a connection when it is written to.
+
+    The descriptor stands for this one connection, never for a later one that is given the same number.
+    """
+    path = f"{connection}/abort"
+    try:
+        return os.open(f"/sys/fs/fuse/connections/{path}", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        if os.geteuid() != 0:
+            raise
+    # Not mounted, as in most containers, or not writable. An instance that no path leads to does as well.
+    control = _open_fusectl()
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=control)
+    finally:
+        os.close(control)
+
+
+def _open_fusectl() -> int:
+    context = _call(_FSOPEN, b"fusectl", _FSOPEN_CLOEXEC)
+    try:
+        _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+    finally:
+        os.close(context)
+
+
+def _call(number: int, *arguments: Any) -> int:
+    result: int = _libc.syscall(number, *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _abort_before_core_dumps(abort: int) -> None:
+    """Abort in the signal handler: before the kernel dumps core, or decides not to, it waits for all our threads.
+
+    So nobody is told of that death. Whatever is written to the file aborts, be it the traceback of faulthandler.
+    """
+    faulthandler.enable(abort, all_threads=False)
+    for number in _DUMPING:
+        faulthandler.register(number, abort, all_threads=False, chain=True)
+
+
+def _leave_core_dumps_alone() -> None:
+    faulthandler.disable()
+    for number in _DUMPING:
+        faulthandler.unregister(number)
+
+
+def _start(abort: int, below: int) -> subprocess.Popen[bytes] | None:
+    # What ends the daemon in order (Ctrl-C, the stop of a service) reaches the other process too, and must not end it.
+    # There are no threads yet that preexec_fn could disturb.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, (os.getpid(), abort, below))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[abort, below],
+            cwd="/",
+            preexec_fn=_ask_for_a_signal,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("there is no watchdog, so clients may hang when this daemon is killed: %s", error)
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ask_for_a_signal() -> None:
+    """Ask for a signal at the daemon's death: at the end of its first thread, whatever the others do."""
+    _libc.prctl(_PR_SET_PDEATHSIG, _DEATH)

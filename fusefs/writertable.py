@@ -1,0 +1,111 @@
+"""All names that are being written in one mount, and the threads that are about to write."""
+
+import time
+
+from engine.model import Kind, Node
+from engine.store import Store
+from fusefs.writers import Writers
+
+_REPEATED_S = 1.0
+
+
+class WriterTable:
+    """All names that are being written in this mount, by name and by private inode."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_name: dict[tuple[int, bytes], Writers] = {}
+        self._by_ino: dict[int, Writers] = {}
+        self._repeating: dict[int, float] = {}
+        """The threads that were told to look a name up again in order to write, and until when they are waited for."""
+
+    def at(self, parent: int, name: bytes) -> Writers | None:
+        return self._by_name.get((parent, name))
+
+    def of(self, ino: int) -> Writers | None:
+        return self._by_ino.get(ino)
+
+    def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
+        """Give a name that nobody writes a private inode."""
+        ino = self._store.contents.numbers.take()
+        xattrs = None if base is None else base.xattrs
+        writers = Writers(ino, parent, name, base, mode, uid, gid, xattrs)
+        self._by_name[parent, name] = writers
+        self._by_ino[ino] = writers
+        if base is not None and base.content:
+            # Appends and edits read it when they are first written to, whatever becomes of the name until then.
+            self._store.contents.pin(base.content)
+        return writers
+
+    def edit(self, node: Node) -> Writers:
+        """The writers of a published object's name."""
+        found = self._by_name.get((node.parent, node.name))
+        return found or self.begin(node.parent, node.name, node, node.mode, node.uid, node.gid)
+
+    def expect(self, pid: int) -> None:
+        """A thread is about to look a name up again, in order to write what it stands for by then."""
+        self._repeating[pid] = time.monotonic() + _REPEATED_S
+
+    def repeats(self, pid: int, node: Node | None) -> bool:
+        """Whether the thread that looks up `node` does so to write it. Directories are only on its way.
+
+        It may look it up twice, and find two different objects.
+        """
+        until = self._repeating.get(pid) if self._repeating else None
+        return until is not None and node is not None and node.kind == Kind.OBJECT and until > time.monotonic()
+
+    def opens(self, pid: int) -> None:
+        """A thread has arrived where it was expected, or does something else now."""
+        if self._repeating:
+            self._repeating.pop(pid, None)
+
+    def rebase(self, writers: Writers, node: Node) -> None:
+        """The name stands for another value now."""
+        self._unpin(writers)
+        writers.follow(node)
+        if node.content:
+            self._store.contents.pin(node.content)
+
+    def detach(self, writers: Writers) -> None:
+        """Let the name go, and keep the inode for those who have it open."""
+        if self._by_name.get((writers.parent, writers.name)) is writers:
+            del self._by_name[writers.parent, writers.name]
+
+    def move(self, writers: Writers, parent: int, name: bytes) -> None:
+        """The name was renamed by those who write it: they go with it."""
+        self.detach(writers)
+        writers.parent, writers.name, writers.renamed = parent, name, True
+        self._by_name.setdefault((parent, name), writers)
+
+    def let_go_if_gone(self, parent: int, name: bytes, present: Node | None) -> None:
+        """A name may have lost its value, or has another: who opens it from now on begins with what is there.
+
+        Those who have it open keep the private inode, and put the name anew when they close.
+        """
+        writers = self.at(parent, name)
+        if writers is None or writers.base is None:
+            return
+        if present is None or present.kind != Kind.OBJECT:
+            self.detach(writers)
+        elif present.ino != writers.base.ino:
+            self.rebase(writers, present)
+
+    def end(self, writers: Writers) -> None:
+        """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""
+        self.detach(writers)
+        if self._by_ino.pop(writers.ino, None) is not None:
+            self._unpin(writers)
+
+    def drop_idle(self) -> None:
+        """End those whose expected opener never came."""
+        for writers in [writers for writers in self._by_ino.values() if writers.idle]:
+            self.end(writers)
+        now = time.monotonic()
+        self._repeating = {pid: until for pid, until in self._repeating.items() if until > now}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_ino)
+
+    def _unpin(self, writers: Writers) -> None:
+        if writers.base is not None and writers.base.content:
+            self._store.contents.unpin(writers.base.content)

@@ -1,0 +1,104 @@
+"""With nothing to do, a daemon does nothing: no processor time, few wake-ups, not a byte to the disk."""
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import MakeMount
+from tests.support.mounting import MountedStore
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 4.0
+CPU = 0.01
+"""Of one processor."""
+WAKE_UPS = 100.0
+"""A second. It looks twenty times for changes of others and four times for upkeep; each may cost a few switches."""
+
+
+class Spent(NamedTuple):
+    cpu: float
+    wake_ups: int
+    written: int
+    """Bytes that the process made the kernel write to a disk."""
+
+
+def spent(pid: int) -> Spent:
+    cpu, wake_ups = 0.0, 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # To the nanosecond, where utime and stime count hundredths.
+        cpu += int((thread / "schedstat").read_text().split()[0]) / 1e9
+        status = dict(line.split(":", 1) for line in (thread / "status").read_text().splitlines())
+        wake_ups += int(status["voluntary_ctxt_switches"])
+    io = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return Spent(cpu, wake_ups, int(io["write_bytes"]) + int(io["wchar"]))
+
+
+def files(store: MountedStore) -> dict[str, tuple[int, int]]:
+    """The size and time of each file of the store but the shared memory, where readers leave their marks."""
+    found = {path: path.stat() for path in store.directory.glob("objects.db*") if not path.name.endswith("-shm")}
+    return {path.name: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def settle(store: MountedStore) -> None:
+    """Wait until what was done before has been cleaned up: the daemon no longer changes its files."""
+    last: list[object] = [None, 0.0]
+
+    def unchanged_for_a_while() -> bool:
+        now = files(store)
+        if now != last[0]:
+            last[:] = [now, time.monotonic()]
+        return time.monotonic() - float(str(last[1])) > 1.5
+
+    wait_until(unchanged_for_a_while, 60)
+
+
+def use(store: MountedStore) -> None:
+    """Everything that leaves something to clean up: values, evictions, deletions, a run that expires."""
+    (store.pipeline / "p").mkdir()
+    for number in range(60):
+        (store.pipeline / "p" / f"k{number}").write_bytes(b"x" * 20_000)
+    for number in range(3):
+        (store.run / str(number)).mkdir()
+        (store.run / str(number) / "k").write_bytes(b"x" * 300_000)
+    (store.pipeline / "p/k59").unlink()
+
+
+@pytest.mark.parametrize("mounts", [1, 3])
+def test_an_idle_daemon(make_mount: MakeMount, mounts: int) -> None:
+    """Alone or beside others on its store, after work, and with a file open on it."""
+    stores = [make_mount(run_object_expiry=2)]
+    stores += [make_mount(store=stores[0].store_path, run_object_expiry=2) for _ in range(mounts - 1)]
+    use(stores[0])
+    settle(stores[0])
+    reader = os.open(stores[0].pipeline / "p/k58", os.O_RDONLY)
+    try:
+        before, state = [spent(store.pid) for store in stores], files(stores[0])
+        time.sleep(SECONDS)
+        after = [spent(store.pid) for store in stores]
+        for one, other in zip(before, after, strict=True):
+            assert other.cpu - one.cpu < CPU * SECONDS
+            assert other.wake_ups - one.wake_ups < WAKE_UPS * SECONDS
+            assert other.written == one.written
+        assert files(stores[0]) == state
+    finally:
+        os.close(reader)
+
+
+def test_a_daemon_beside_a_busy_store(make_mount: MakeMount) -> None:
+    """A daemon whose clients do nothing pays little for what others do on the store."""
+    busy = make_mount()
+    idle = make_mount(store=busy.store_path)
+    (busy.pipeline / "p").mkdir()
+    before, begun = spent(idle.pid), time.monotonic()
+    number = 0
+    while time.monotonic() - begun < SECONDS:
+        number += 1
+        (busy.pipeline / "p" / f"k{number % 100}").write_bytes(b"x" * 1000)
+        time.sleep(0.01)
+    assert number > 50
+    assert spent(idle.pid).cpu - before.cpu < 0.25 * SECONDS
