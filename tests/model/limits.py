@@ -1,0 +1,165 @@
+"""The reference's limits: what makes way in a full pipeline, what comes back, which runs expire."""
+
+from dataclasses import dataclass, field
+
+from tests.model.tree import Directory, Object, Pipeline, Place, Run, Tree
+
+
+@dataclass(eq=False)
+class Displaced:
+    """An object that made way for `by`, and where it was."""
+
+    by: Object
+    freed_by: Object | None
+    """Another that turned out to be the one too many: when it goes, this comes back, too."""
+    object: Object
+    place: Place
+    scope: Directory
+    when: int
+
+
+@dataclass
+class Changes:
+    """What a change did beside what was asked, as paths."""
+
+    evicted: list[bytes] = field(default_factory=list)
+    expired: list[bytes] = field(default_factory=list)
+    restored: list[bytes] = field(default_factory=list)
+
+
+class Limits(Tree):
+    """A tree in which nothing is counted, and everything is looked at again after every change."""
+
+    def __init__(self, limit: int, expiry: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.expiry = expiry
+        self.displaced: list[Displaced] = []
+        self.moved: dict[Place, Object] = {}
+        """Objects that were renamed away to a name that was free, by the place that they left."""
+        self.forgiven: set[Object] = set()
+        """What came back by a deletion in this process: it does not keep its directory from being removed."""
+        self.clock = 0
+        self.changes = Changes()
+
+    def begin(self) -> None:
+        """A change begins: later than all before it."""
+        self.clock += 1
+
+    def limit_of(self, scope: Directory | None) -> int:
+        """How many objects it may have, 0 for any number."""
+        if not isinstance(scope, Pipeline):
+            return 0
+        return self.limit if scope.limit is None else scope.limit
+
+    # Making way
+
+    def enforce(
+        self,
+        scope: Directory | None,
+        newest: Object | None = None,
+        freed_by: Object | None = None,
+        spared: Directory | None = None,
+    ) -> None:
+        """Exactly as many of the oldest go as must; `newest` is never one. Without it, they do not come back.
+
+        What was moved in with the directory `spared` goes only when nothing else is left.
+        """
+        limit = self.limit_of(scope)
+        if scope is None or not limit:
+            return
+        inside = {found for _, found, _ in self.objects(spared)} if spared is not None else set()
+        by_age = sorted(self.objects(scope), key=lambda found: (found[1] in inside, found[1].put))
+        victims = [found for found in by_age if found[1] is not newest][: max(0, len(by_age) - limit)]
+        for key, victim, (directory, name) in victims:
+            top = self.path_of(scope)
+            del directory.entries[name]
+            self._forget(victim)
+            self.changes.evicted.append((top or b"") + b"/" + key)
+            if newest is not None:
+                self.displaced.append(Displaced(newest, freed_by, victim, (directory, name), scope, self.clock))
+
+    def _forget(self, victim: Object) -> None:
+        """What it had displaced is not coming back, but where another's going frees the place, too."""
+        for kept in [kept for kept in self.displaced if kept.by is victim]:
+            if kept.freed_by is None:
+                self.displaced.remove(kept)
+            else:
+                kept.by, kept.freed_by = kept.freed_by, None
+
+    # Coming back
+
+    def taken(self, place: Place, newest: Object) -> Object | None:
+        """An object takes a name that was free. Returns which other one turns out to be the one too many."""
+        old = next((kept for kept in self.displaced if kept.place == place), None)
+        if old is not None:
+            self.displaced.remove(old)
+            return None if old.by is newest else old.by
+        moved = self.moved.get(place)
+        if moved is None or moved is newest or self.scope_of(place[0]) is not self.scope_holding(moved):
+            return None
+        return moved
+
+    def scope_holding(self, wanted: Object) -> Directory | None:
+        """The pipeline or run that an object is in."""
+        scopes = [*self.scopes(b"pipeline").values(), *self.scopes(b"run").values()]
+        return next((scope for scope in scopes if any(found is wanted for _, found, _ in self.objects(scope))), None)
+
+    def bring_back(self, place: Place) -> None:
+        """Somebody adds to what was displaced under this name: it is still what the name stands for."""
+        scope = self.scope_of(place[0])
+        old = next((kept for kept in self.displaced if kept.place == place and kept.scope is scope), None)
+        if old is not None:
+            self.displaced.remove(old)
+            place[0].entries[place[1]] = old.object
+            self.changes.restored.append((self.path_of(place[0]) or b"") + b"/" + place[1])
+            self.enforce(scope, old.object, old.by)
+
+    def inherit(self, old: Object, new: Object) -> None:
+        """`new` has the place of `old`."""
+        for kept in self.displaced:
+            kept.by = new if kept.by is old else kept.by
+            kept.freed_by = new if kept.freed_by is old else kept.freed_by
+
+    def restore(self, gone: Object) -> list[Object]:
+        """An object gives up its place: what it displaced comes back, the youngest first, as far as there is room."""
+        waiting = [kept for kept in self.displaced if gone in (kept.by, kept.freed_by)]
+        back = []
+        for kept in sorted(waiting, key=lambda kept: -kept.object.put):
+            if self._come_back(kept):
+                back.append(kept.object)
+            elif kept.by is gone:
+                self.displaced.remove(kept)
+        return back
+
+    def restore_since(self, scope: Directory, temporary: Object) -> None:
+        """What would not have gone without a temporary name that was there before, and frees a place now."""
+        since = [kept for kept in self.displaced if kept.scope is scope and kept.when > temporary.put]
+        if since:
+            self._come_back(max(since, key=lambda kept: kept.object.put))
+
+    def _come_back(self, kept: Displaced) -> bool:
+        directory, name = kept.place
+        scope = self.scope_of(directory)
+        limit = self.limit_of(scope)
+        if scope is not kept.scope or name in directory.entries or (limit and len(self.objects(scope)) >= limit):
+            return False
+        self.displaced.remove(kept)
+        directory.entries[name] = kept.object
+        self.changes.restored.append((self.path_of(directory) or b"") + b"/" + name)
+        return True
+
+    # Expiring
+
+    def expire(self, group: bytes | None) -> None:
+        """Runs that enough newer ones of their pipeline have followed go, unless they are protected."""
+        runs = self.directory((b"run",)).entries
+        of_group = sorted(
+            ((run.started, name, run) for name, run in runs.items() if isinstance(run, Run) and run.group == group),
+            key=lambda found: found[0],
+        )
+        for place, (_, name, run) in enumerate(of_group):
+            newer = len(of_group) - place - 1
+            if self.expiry and newer >= self.expiry and not run.protected:
+                del runs[name]
+                self.changes.expired.append(b"run/" + name)
