@@ -50,7 +50,7 @@ class NodeAttributes:
             await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
             if writers is not None:
-                self._set_private(writers, attributes)
+                self._state.set_private(writers, attributes)
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes)
             else:
@@ -78,13 +78,6 @@ class NodeAttributes:
         """After the answer to a truncate(2): nobody has this private inode open."""
         if writers.idle:
             self._state.writers.end(writers)
-
-    def _set_private(self, writers: Writers, attributes: Attributes) -> None:
-        """Through a writer's descriptor: of what is published now, which is no Put, and of what will be put."""
-        writers.apply(attributes)
-        if writers.base is not None and self._tree.node(writers.base.ino) is not None:
-            self._tree.set_attributes(writers.base.ino, attributes)
-            self._state.kernel.drop_attributes(writers.base.ino)
 
     def _set_published(self, node: Node, attributes: Attributes) -> None:
         """By path: of what is published, and of what those will put who are writing it."""

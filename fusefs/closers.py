@@ -89,28 +89,26 @@ def _search(opener: int, life: _Life, elsewhere: set[int]) -> Closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
     alive = opener if life is _Life.ALIVE else 0
     family = list(_family(opener)) if alive else []
-    leaving = [pid for pid in family if (found := _exiting_task(pid)) is not None and found.closing]
+    leaving = _leaving(family)
     if leaving:
         return _judge(alive, leaving)
     if alive and any(map(_is_closing, (alive, *family))):
         return Closing.PLAIN
-    return _judge(alive, _everybody() - elsewhere)
+    everybody = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return _judge(alive, _leaving(pid for pid in everybody if pid not in elsewhere))
 
 
-def _judge(opener: int, leaving: Iterable[int]) -> Closing:
+def _judge(opener: int, leaving: dict[int, int]) -> Closing:
     """What to make of the processes that are closing everything, one of which has this file."""
-    killed = (
-        (pid, task) for pid in leaving if (task := _exiting_task(pid)) is not None and task.closing and task.signal
-    )
-    if not any(_has_written(pid) for pid, _ in killed):
+    if not any(signal and _has_written(pid) for pid, signal in leaving.items()):
         return Closing.PLAIN
     return Closing.HELPER_KILLED if opener and _has_written(opener) else Closing.KILLED
 
 
-def _everybody() -> set[int]:
-    """The processes that are exiting and wait for something."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return {pid for pid in pids if (task := _exiting_task(pid)) is not None and task.closing}
+def _leaving(pids: Iterable[int]) -> dict[int, int]:
+    """Those of some threads that exit and have not closed everything yet, and the signals that kill them."""
+    exiting = (pid for pid in pids if _life(pid) is _Life.EXITING)  # costs little for all others
+    return {pid: task.signal for pid in exiting if (task := _task(pid)) is not None and task.closing}
 
 
 def _life(pid: int) -> _Life:
@@ -121,11 +119,6 @@ def _life(pid: int) -> _Life:
         return _Life.EXITING
     # The new program is not there yet, only a stack for it.
     return _Life.IN_EXEC if sizes[3] == b"0" else _Life.ALIVE
-
-
-def _exiting_task(pid: int) -> _Task | None:
-    """The state of a thread that exits, None for all others. Costs little for those."""
-    return _task(pid) if _life(pid) is _Life.EXITING else None
 
 
 def _task(pid: int) -> _Task | None:

@@ -168,10 +168,7 @@ class Opening:
         writers.note_change()
         mode = writers.mode_after_write(caller)
         if mode != writers.mode:
-            writers.apply(Attributes(mode=mode))
-            if writers.base is not None and self._state.store.tree.node(writers.base.ino) is not None:
-                self._state.store.tree.set_attributes(writers.base.ino, Attributes(mode=mode))
-                self._state.kernel.drop_attributes(writers.base.ino)
+            self._state.set_private(writers, Attributes(mode=mode))
 
     def _shares(self, copy: PrivateCopy, replaces: bool, how: How, *, own: bool) -> bool:
         """Whether a further handle works on the copy that edits share, or is a Put of its own.

@@ -6,11 +6,12 @@ from collections import Counter, OrderedDict
 
 import trio
 
-from engine.model import Effects, Kind, Node, Removed
+from engine.model import Attributes, Effects, Kind, Node, Removed
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
+from fusefs.writers import Writers
 from fusefs.writertable import WriterTable
 
 _REMEMBERED = 4096
@@ -116,6 +117,16 @@ class MountState:
         """A name lost what it stood for; those who are writing it are told."""
         if self.writers and self.writers.at(parent, name) is not None:
             self.writers.let_go_if_gone(parent, name, self.store.tree.child(parent, name))
+
+    def set_private(self, writers: Writers, attributes: Attributes) -> None:
+        """Set attributes of what is published under a writers' name, which is no Put, and of what they will put.
+
+        Raises StoreError.
+        """
+        writers.apply(attributes)
+        if writers.base is not None and self.store.tree.node(writers.base.ino) is not None:
+            self.store.tree.set_attributes(writers.base.ino, attributes)
+            self.kernel.drop_attributes(writers.base.ino)
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""

@@ -110,14 +110,8 @@ def come_back(tx: Transaction, parent: int, name: bytes) -> Node | None:
     if kept is None:
         return None
     displaced_by = tx.rows("SELECT displaced_by FROM evicted WHERE ino = ?", (kept.ino,))[0][0]
-    tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
-    nodes.insert(tx, kept, evictable=True)
-    taken.restored(tx, kept.scope, kept.ino)
-    ((objects, own_limit),) = tx.rows(
-        "UPDATE scope SET objects = objects + 1 WHERE ino = ? RETURNING objects, object_limit", (kept.scope,)
-    )
+    objects, own_limit = _reinstate(tx, kept)
     enforce(tx, kept.scope, objects, limit_of(tx, own_limit), kept.ino, displaced_by)
-    tx.restored.append(nodes.removed(tx.database, kept))
     return kept
 
 
@@ -161,12 +155,20 @@ def _restore(tx: Transaction, kept: Node) -> bool:
     at_home = parent is not None and parent.scope == kept.scope
     if not free or not at_home or nodes.by_name(tx.database, kept.parent, kept.name) is not None:
         return False
+    _reinstate(tx, kept)
+    return True
+
+
+def _reinstate(tx: Transaction, kept: Node) -> tuple[int, int | None]:
+    """Give an evicted object its name again. Returns how many objects its pipeline has now, and its own limit."""
     tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
     nodes.insert(tx, kept, evictable=True)
-    tx.rows("UPDATE scope SET objects = objects + 1 WHERE ino = ?", (kept.scope,))
     taken.restored(tx, kept.scope, kept.ino)
     tx.restored.append(nodes.removed(tx.database, kept))
-    return True
+    ((objects, own_limit),) = tx.rows(
+        "UPDATE scope SET objects = objects + 1 WHERE ino = ? RETURNING objects, object_limit", (kept.scope,)
+    )
+    return objects, own_limit
 
 
 def inherit(tx: Transaction, old: int, new: int) -> None:

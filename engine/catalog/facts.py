@@ -5,7 +5,7 @@ A mount shows them as extended attributes that are never listed: `fusefs.limit` 
 
 from collections.abc import Callable
 
-from engine.catalog import taken
+from engine.catalog import lifetimes, taken
 from engine.errors import NoAttributeError
 from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node
 from engine.sqlite.database import Database
@@ -56,17 +56,8 @@ def _displaced(database: Database, node: Node) -> bytes:
 
 
 def _starts_left(database: Database, node: Node) -> str | None:
-    """How many more runs of its pipeline can start before this one goes; nothing for one that does not expire."""
-    row = database.row(
-        "SELECT pipeline, started_ns, protected, run_expiry FROM scope, store WHERE ino = ?", (node.ino,)
-    )
-    if row is None or row[2] or not row[3]:
-        return None
-    pipeline, started, _, expiry = row
-    newer = database.rows(
-        "SELECT 1 FROM scope WHERE kind = 2 AND pipeline = ? AND started_ns > ? LIMIT ?", (pipeline, started, expiry)
-    )
-    return str(expiry - len(newer) - 1)
+    left = lifetimes.starts_left(database, node.ino)
+    return None if left is None else str(left)
 
 
 def _lines(names: list[bytes]) -> bytes:

@@ -70,16 +70,24 @@ def expire(tx: Transaction, group: bytes) -> None:
         doom(tx, ino, RUNS_INO, name)
 
 
+def starts_left(database: Database, ino: int) -> int | None:
+    """How many more runs of its pipeline can start before this run expires; None where it does not expire."""
+    row = database.row(
+        "SELECT pipeline, started_ns, protected, run_expiry FROM scope, store WHERE ino = ? AND kind = 2", (ino,)
+    )
+    if row is None or row[2] or not row[3]:
+        return None
+    pipeline, started, _, expiry = row
+    newer: list[Row] = database.rows(
+        "SELECT 1 FROM scope WHERE kind = 2 AND pipeline = ? AND started_ns > ? LIMIT ?", (pipeline, started, expiry)
+    )
+    return int(expiry) - len(newer) - 1
+
+
 def expires_next(database: Database, ino: int) -> bool:
     """Whether the start of one more run would make this run expire."""
-    row = database.row("SELECT pipeline, started_ns, protected FROM scope WHERE ino = ? AND kind = 2", (ino,))
-    expiry = database.value("SELECT run_expiry FROM store")
-    if row is None or row[2] or not expiry:
-        return False
-    newer: list[Row] = database.rows(
-        "SELECT 1 FROM scope WHERE kind = 2 AND pipeline = ? AND started_ns > ? LIMIT ?", (row[0], row[1], expiry)
-    )
-    return len(newer) >= int(expiry) - 1
+    left = starts_left(database, ino)
+    return left is not None and left <= 0
 
 
 def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:

@@ -75,8 +75,8 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     replaces = old is not None and old.kind == Kind.OBJECT
     scope = nodes.scope_of_directory(tx, put.parent) if replaces else nodes.touch_directory(tx, put.parent)
     now = tx.tick()
-    atime = old.atime_ns if old is not None and replaces else now
-    atime = atime if put.atime_ns is None else put.atime_ns
+    kept_atime = old.atime_ns if old is not None and replaces else now
+    atime = kept_atime if put.atime_ns is None else put.atime_ns
     mtime = now if put.mtime_ns is None else put.mtime_ns
     times = (atime, mtime, now, now)
     new = Node(put.ino, put.parent, put.name, scope, Kind.OBJECT, mode, uid, gid, size, *times, content, None, xattrs)

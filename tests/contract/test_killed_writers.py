@@ -15,6 +15,13 @@ pytestmark = pytest.mark.mount
 
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 OPEN = "k = open('k', 'w'); k.write('half'); k.flush()"
+OPEN_IN_A_THREAD = f"""
+def write():
+    global k
+    {OPEN}
+thread = threading.Thread(target=write)
+thread.start()
+thread.join()"""
 BIG = "k = open('k', 'w'); k.write('half' * 1_000_000); k.flush()"
 
 
@@ -167,12 +174,7 @@ def _commands(session: int) -> list[bytes]:
 
 def test_a_thread_that_wrote_and_ended(pipeline: Path, before: str) -> None:
     code = f"""
-def write():
-    global k
-    {OPEN}
-thread = threading.Thread(target=write)
-thread.start()
-thread.join()
+{OPEN_IN_A_THREAD}
 threading.Thread(target=time.sleep, args=(60,)).start()
 {KILL}"""
     assert run_python(code, pipeline) == -9
@@ -196,12 +198,7 @@ time.sleep(0.2)
 def test_a_thread_that_exits_plainly(pipeline: Path) -> None:
     """The process ends by exit: it publishes, whichever thread opened the file and whichever is the last."""
     code = f"""
-def write():
-    global k
-    {OPEN}
-thread = threading.Thread(target=write)
-thread.start()
-thread.join()
+{OPEN_IN_A_THREAD}
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 os._exit(5)"""
     assert run_python(code, pipeline) == 5

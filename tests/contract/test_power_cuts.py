@@ -1,16 +1,14 @@
 """A power cut: what had reached the disk is there, and nothing is damaged."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeMount
+from tests.support.disks import mounted_disk
 from tests.support.mounting import MountedStore
-from tests.support.processes import sh
-from tests.support.scratch import make_directory, remove_directory
 
 pytestmark = [
     pytest.mark.mount,
@@ -23,29 +21,17 @@ pytestmark = [
 @pytest.fixture
 def disk() -> Iterator[Path]:
     """An ext4 filesystem in a file: what the file holds is what had reached the disk."""
-    scratch = make_directory()
-    (scratch / "disk").mkdir()
-    sh("truncate -s 64M image; mkfs.ext4 -q -F image; mount -o loop image disk", scratch)
-    try:
-        yield scratch / "disk"
-    finally:
-        subprocess.run(["umount", "-l", str(scratch / "disk")], check=True, timeout=30)
-        remove_directory(scratch)
+    with mounted_disk("truncate -s 64M image; mkfs.ext4 -q -F image; mount -o loop image disk") as mounted:
+        yield mounted
 
 
 def after_a_power_cut(disk: Path, store: MountedStore) -> dict[str, bytes]:
     """What a store on the disk would hold if the power were cut now."""
-    copies = make_directory()
-    (copies / "disk").mkdir()
     # Without a sync: what is only in memory is lost.
-    sh(f"cp {disk.parent / 'image'} image; mount -o loop image disk", copies)
-    there = f"--store={copies / 'disk' / store.store_path.name}"
-    try:
+    with mounted_disk(f"cp {disk.parent / 'image'} image; mount -o loop image disk") as copy:
+        there = f"--store={copy / store.store_path.name}"
         keys = store.cli("pipeline", "object", "list", "p", there, exit_code=0).stdout.decode().split()
         return {key: store.cli("pipeline", "object", "get", "p", key, there, exit_code=0).stdout for key in keys}
-    finally:
-        subprocess.run(["umount", "-l", str(copies / "disk")], check=True, timeout=30)
-        remove_directory(copies)
 
 
 def test_what_survives_a_power_cut(disk: Path, make_mount: MakeMount) -> None:

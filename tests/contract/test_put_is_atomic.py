@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeMount
+from tests.support.disks import small_disk
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, end, run_sh, sh, start_python
 from tests.support.shared_mount import listed, refused
@@ -516,19 +517,12 @@ def test_a_full_disk(make_mount: MakeMount) -> None:
     """A failed Put is told to the writer: close(), write() or fsync() returns ENOSPC, and the old value stands."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    store = MountedStore()
-    small = store.directory / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=True, timeout=30)
-    try:
+    with small_disk(8) as small:
         mounted = make_mount(store=small / "objects.db")
         try:
             _fill(mounted)
         finally:
             mounted.discard()  # before the disk under it goes
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True, timeout=30)
-        store.close()
 
 
 def _fill(store: MountedStore) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ import pytest
 
 from tests.conftest import MakeMount
 from tests.contract.full_pipelines import FullPipeline, before
+from tests.support import disks
 from tests.support.mounting import ROOT, MountedStore
 from tests.support.processes import Other, run_sh, sh
-from tests.support.scratch import make_directory, remove_directory
 from tests.support.shared_mount import listed, refused
 from tests.support.waiting import wait_until
 
@@ -210,13 +209,8 @@ def test_nothing_comes_back_after_ten_minutes(make_mount: MakeMount, tmp_path: P
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A filesystem of 20 MiB."""
-    scratch = make_directory()
-    sh("mkdir disk; mount -t tmpfs -o size=20m tmpfs disk", scratch)
-    try:
-        yield scratch / "disk"
-    finally:
-        subprocess.run(["umount", "-l", str(scratch / "disk")], check=True, timeout=30)
-        remove_directory(scratch)
+    with disks.small_disk(20) as disk:
+        yield disk
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ import pytest
 from engine import open_store
 from engine.config import ObjectStoreSettings
 from tests.conftest import MakeMount
-from tests.support import faulty, mounting
+from tests.support import disks, faulty, mounting
 from tests.support.invariants import check_store
 from tests.support.mounting import MountedStore
 from tests.support.scratch import make_directory, remove_directory
@@ -226,15 +225,8 @@ def small_disk() -> Iterator[Path]:
     """A filesystem of 20 MiB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a tmpfs")
-    scratch = make_directory()
-    disk = scratch / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "fusefs-test", str(disk)], check=True, timeout=20)
-    try:
+    with disks.small_disk(20) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
-        remove_directory(scratch)
 
 
 @pytest.fixture
