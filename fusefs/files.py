@@ -45,7 +45,7 @@ class Files:
     def _read_private(self, handle: Handle, offset: int, length: int) -> bytes:
         assert isinstance(handle, (WriteHandle, PeekHandle))
         writers = handle.writers
-        copy = handle.copy if isinstance(handle, WriteHandle) else writers.last
+        copy = handle.copy
         if copy is None:
             return b""
         if copy.how is not How.APPEND:
@@ -114,7 +114,9 @@ class Files:
         end = copy.spool.size
         for offset in range(0, old.spool.size, SMALL_BYTES):
             copy.spool.draft.write(end + offset, old.spool.read(offset, SMALL_BYTES))
-        copy.holders = 1
+        copy.holders, copy.peeks = 1, old.peeks
+        for _, peek in self._state.handles.peeking(old):
+            peek.copy = copy
         self._publication.abandon(writers, old)
         self._publication.let_go(old)
         handle.copy = copy
@@ -150,9 +152,7 @@ class Files:
         if isinstance(handle, WriteHandle):
             await self._publication.release(handle)
         elif isinstance(handle, PeekHandle):
-            handle.writers.handles -= 1
-            if handle.writers.idle:
-                self._state.writers.end(handle.writers)
+            self._publication.release_peek(handle)
         elif isinstance(handle, ReadHandle):
             self._state.closed(handle.node)
 

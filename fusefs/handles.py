@@ -59,10 +59,11 @@ class WriteHandle:
 
 
 class PeekHandle:
-    """A new name open for reading in the process that is writing it."""
+    """A new name open for reading in the process that is writing it: the copy that the process had open then."""
 
-    def __init__(self, writers: Writers) -> None:
+    def __init__(self, writers: Writers, copy: PrivateCopy | None) -> None:
         self.writers = writers
+        self.copy = copy
 
 
 class Entry(NamedTuple):
@@ -152,10 +153,12 @@ class HandleTable:
         """Let a number stand for another handle."""
         self._handles[number] = handle
 
-    def peeking(self, writers: Writers) -> list[tuple[int, PeekHandle]]:
-        """The handles that read what these writers are writing."""
+    def peeking(self, copy: PrivateCopy) -> list[tuple[int, PeekHandle]]:
+        """The handles that read a copy which is still being written."""
+        if not copy.peeks:
+            return []
         handles = self._handles.items()
-        return [(number, peek) for number, peek in handles if isinstance(peek, PeekHandle) and peek.writers is writers]
+        return [(number, peek) for number, peek in handles if isinstance(peek, PeekHandle) and peek.copy is copy]
 
     def writers(self) -> Iterator[WriteHandle]:
         """All that is open for writing."""

@@ -125,6 +125,7 @@ class Namespace:
         copies = {handle: handle.copy for handle in self._state.handles.writers() if handle.writers is writers}
         own = {copy for handle, copy in copies.items() if same_process(pid, handle.opener.pid)} or {*copies.values()}
         for copy in own:
+            self._publication.withdraw(writers, copy)
             copy.unlinked = True
         if own >= {*copies.values()}:
             self._state.writers.detach(writers)
@@ -157,7 +158,7 @@ class Namespace:
         old = writers.parent, writers.name
         self._state.writers.move(writers, parent, name)
         try:
-            copy = writers.opened_by.get(pid) or writers.last or writers.edit
+            copy = writers.copy_of(pid)
             if copy is not None:
                 copy.prepared = False
                 await self._publication.publish_now(writers, copy)

@@ -92,8 +92,7 @@ class Opening:
                     # It was expected to write, and reads: it is to find what is published.
                     writers.expected.pop(pid, None)
                     raise StaleError
-                writers.handles += 1
-                return self._state.handles.add(PeekHandle(writers))
+                return self._peek(writers, pid)
             if not writers.expects(pid) and not writers.held_by(pid):
                 raise StaleError
             handle = self._attach(writers, flags, caller, creates=False)
@@ -107,6 +106,13 @@ class Opening:
             raise StaleError
         self._state.opened(node)
         return self._state.handles.add(ReadHandle(node))
+
+    def _peek(self, writers: Writers, pid: int) -> int:
+        copy = writers.copy_of(pid)
+        writers.handles += 1
+        if copy is not None:
+            copy.peeks += 1
+        return self._state.handles.add(PeekHandle(writers, copy))
 
     def expect_writer(self, ino: int, pid: int) -> None:
         """A published object is to be written: its caller is about to look the name up again, for the private inode.

@@ -8,7 +8,7 @@ from engine.catalog.puts import How, Put
 from engine.errors import OutOfSpaceError, StoreError, UnavailableError
 from engine.model import Node
 from engine.publishing import Published
-from fusefs.handles import ReadHandle, WriteHandle
+from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
 from fusefs.writers import PrivateCopy, Writers
@@ -53,7 +53,7 @@ class Publication:
         """At FLUSH, by a signal that killed the closer: what was written up to here is not to come true by a crash."""
         copy = handle.copy
         if handle.killed and copy.has_intent and copy.holders == 1:
-            self._withdraw(handle.writers, copy)
+            self.withdraw(handle.writers, copy)
             copy.prepared = False
 
     async def _expose_victims(self, handle: WriteHandle) -> None:
@@ -75,16 +75,18 @@ class Publication:
     def before_change(self, writers: Writers, copy: PrivateCopy) -> None:
         """A copy is about to be written: an intent that refers to the same bytes must not come true half-way."""
         copy.touch()
-        if copy.has_intent and copy.spool.draft.large is not None:
-            self._withdraw(writers, copy)
+        if copy.spool.draft.large is not None:
+            self.withdraw(writers, copy)
 
     def spoil(self, writers: Writers, copy: PrivateCopy, failure: StoreError) -> None:
         """A write into a copy was refused: from here on nothing of it is published, and the old value stands."""
         copy.failure = copy.failure or failure
-        if copy.has_intent:
-            self._withdraw(writers, copy)
+        self.withdraw(writers, copy)
 
-    def _withdraw(self, writers: Writers, copy: PrivateCopy) -> None:
+    def withdraw(self, writers: Writers, copy: PrivateCopy) -> None:
+        """Take back the intent of a copy, if it has one. Raises StoreError."""
+        if not copy.has_intent:
+            return
         self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
         copy.has_intent = False
 
@@ -93,8 +95,8 @@ class Publication:
 
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
-        if not copy.changed or copy.unlinked or copy.failure is not None or copy.left_by_the_killed:
-            self.abandon(writers, copy)
+        if not copy.to_be_published:
+            self._give_up(writers, copy)
             return None
         # The private inode becomes the published one, unless others go on writing to it.
         ino = writers.ino if last else self._state.store.contents.numbers.take()
@@ -166,7 +168,7 @@ class Publication:
 
     async def _finish(self, writers: Writers, copy: PrivateCopy) -> None:
         try:
-            if not copy.changed or copy.failure is not None or copy.left_by_the_killed:
+            if not copy.to_be_published:
                 await copy.spool.idle()
             elif not copy.prepared:
                 # A write after the last FLUSH, as by a process that was handed the descriptor.
@@ -176,14 +178,43 @@ class Publication:
             published = self.publish(writers, copy, last=last)
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node)
-                if writers.last is copy:
-                    self._keep_for_peeking(writers, published.node)
+                self._keep_for_peeking(copy, published.node)
         except (UnavailableError, OutOfSpaceError) as error:
             # Its intent stays in the store, and whoever opens the store next publishes it.
             log.error("a value for inode %d is published later: %s", writers.ino, error)
         except StoreError as error:
             log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
+            self._give_up(writers, copy)
+        self._end(writers, copy)
+
+    def _give_up(self, writers: Writers, copy: PrivateCopy) -> None:
+        """Its last writer is gone, and it is not published; who reads it by its name has it for as long as open."""
+        copy.given_up = True
+        if not copy.peeks:
             self.abandon(writers, copy)
+            return
+        try:
+            self.withdraw(writers, copy)
+        except StoreError as error:
+            log.error("a value that was given up could not be taken back yet: %s", error)
+
+    def release_peek(self, handle: PeekHandle) -> None:
+        """At RELEASE of who only read what its own process was writing."""
+        writers, copy = handle.writers, handle.copy
+        writers.handles -= 1
+        if copy is not None:
+            copy.peeks -= 1
+            if not copy.peeks and not copy.holders:
+                if copy.given_up:
+                    self.abandon(writers, copy)
+                self._end(writers, copy)
+        if writers.idle:
+            self._state.writers.end(writers)
+
+    def _end(self, writers: Writers, copy: PrivateCopy) -> None:
+        """Nobody writes or reads a copy any more."""
+        if copy.peeks:
+            return
         copy.spool.draft.close()
         if writers.last is copy:
             writers.last = None
@@ -195,12 +226,13 @@ class Publication:
             self._state.store.contents.unpin(copy.pinned)
             copy.pinned = 0
 
-    def _keep_for_peeking(self, writers: Writers, node: Node) -> None:
+    def _keep_for_peeking(self, copy: PrivateCopy, node: Node) -> None:
         """Who reads a new name of its own goes on reading what was published of it."""
-        for number, _ in self._state.handles.peeking(writers):
+        for number, peek in self._state.handles.peeking(copy):
             self._state.opened(node)
             self._state.handles.replace(number, ReadHandle(node))
-            writers.handles -= 1
+            peek.writers.handles -= 1
+            copy.peeks -= 1
 
     def _put(self, writers: Writers, copy: PrivateCopy, ino: int) -> Put:
         return Put(

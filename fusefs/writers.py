@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.catalog.puts import How
 from engine.errors import StoreError
 from engine.model import Attributes, Node
-from fusefs.callers import Caller, holds
+from fusefs.callers import Caller, holds, same_process
 from fusefs.spilling import SpillingDraft
 
 EXPECTED_S = 10.0
@@ -33,6 +33,10 @@ class PrivateCopy:
         self.how = how
         self.spool = spool
         self.holders = 0
+        self.peeks = 0
+        """How many handles of its own process read it by its name; while there are any, it is kept."""
+        self.given_up = False
+        """Its last writer is gone, and nothing of it is published."""
         self.changed = False
         """Whether it has something to publish that is not published yet."""
         self.prepared = False
@@ -57,6 +61,11 @@ class PrivateCopy:
     def left_by_the_killed(self) -> bool:
         """Whether all who changed it were killed by a signal: then the old value stands."""
         return self.unfinished and not self.finished
+
+    @property
+    def to_be_published(self) -> bool:
+        """Whether its last close has something to publish, and nothing speaks against that."""
+        return self.changed and not self.unlinked and self.failure is None and not self.left_by_the_killed
 
     def touch(self) -> None:
         """Note that the value changes."""
@@ -115,6 +124,13 @@ class Writers:
             return not self.opened_by[pid].unlinked
         # A number that is shown for a published object as well is that of readers, too.
         return holds(pid, {self.ino, *self.shown}, for_writing=bool(self.shown))
+
+    def copy_of(self, pid: int) -> PrivateCopy | None:
+        """The copy that the process of a thread opened last; that of whoever opened or wrote last, if it has none."""
+        if pid in self.opened_by:
+            return self.opened_by[pid]
+        own = (copy for thread, copy in reversed(self.opened_by.items()) if same_process(pid, thread))
+        return next(own, self.last or self.edit)
 
     @property
     def idle(self) -> bool:
