@@ -1,7 +1,4 @@
-"""A real mount against the reference: several processes with files open, and everything that may happen to them.
-
-`script/soak` runs it. It is not part of script/test yet: now and then it finds a difference that is still unexplained.
-"""
+"""The machine on real mounts."""
 
 from typing import Any, ClassVar
 

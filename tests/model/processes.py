@@ -3,7 +3,7 @@
 import errno
 
 from tests.model.copies import Copy, Descriptor
-from tests.model.tree import Directory, Object, Path, Place, Refused
+from tests.model.tree import Directory, Path, Place, Refused
 from tests.model.writing import Writing
 
 
@@ -65,7 +65,7 @@ class Model(Writing):
         """The process is shown its own file there."""
         if not replace:
             raise Refused(errno.EEXIST)
-        if not isinstance(self.find(old), Object):
+        if isinstance(self.find(old), Directory):
             raise Refused(errno.ENOTDIR)
 
     def _move_pending(self, copy: Copy, before: Place, after: Place, taken: bool) -> None:
