@@ -29,6 +29,8 @@ class Opening:
         check_part(name)
         self._state.writers.opens(caller.pid)
         node = self._state.store.tree.child(parent, name)
+        # Another process may have taken away what others are writing here: this one begins anew.
+        self._state.writers.let_go_if_gone(parent, name, node)
         writers = self._state.writers.at(parent, name)
         if flags & os.O_EXCL and (node is not None or writers is not None):
             raise ExistsError("the name is taken, or another writer has it open to create it")
