@@ -43,15 +43,15 @@ class Namespace:
             return writers.as_node(pid), 0.0
         if node is None:
             raise NotFoundError("there is no such name")
-        return node, 0.0 if writers is not None else self.timeout(node)
+        return node, self.timeout(node)
 
     def _shows_private(self, writers: Writers, node: Node | None, pid: int) -> bool:
         """Whether the caller works on the private inode: to write a published name, or as the name is its own."""
         return writers.expects(pid) if node is not None else writers.held_by(pid)
 
     def timeout(self, node: Node) -> float:
-        """For how long the kernel may keep a published name: not when it is about to be evicted or to expire."""
-        if node.ino in self._state.at_risk:
+        """For how long the kernel may keep a published name: not when it is about to be put, evicted or to expire."""
+        if node.ino in self._state.at_risk or self._state.writers.all_at(node.parent, node.name):
             return 0.0
         if node.parent == RUNS_INO and self._tree.expires_next(node.ino):
             return 0.0
@@ -75,8 +75,7 @@ class Namespace:
         if position < handle.PARENT:
             yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
         for node, behind, exists in handle.entries(position):
-            written = self._state.writers and self._state.writers.at(node.parent, node.name) is not None
-            yield node.name, node, 0.0 if written or not exists else self.timeout(node), behind
+            yield node.name, node, self.timeout(node) if exists else 0.0, behind
 
     def make_directory(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
         """mkdir(2); in /pipeline it makes a pipeline, in /run it starts a run. Raises StoreError."""
@@ -187,4 +186,5 @@ class Namespace:
         node = self._tree.child(parent, name)
         if writers is not None and node is not None:
             self._state.writers.rebase(writers, node)
-            writers.entry_cached = True
+        for each in self._state.writers.all_at(parent, name):
+            each.entry_cached = True

@@ -45,6 +45,10 @@ class Publication:
         copy.prepared = copy.has_intent = True
         if writers.base is None:
             await self._expose_victims(handle)
+        await self.drop_entry(writers)
+
+    async def drop_entry(self, writers: Writers) -> None:
+        """Have the kernel forget what a name that is about to be put stands for; only where no directory is locked."""
         if writers.entry_cached:
             writers.entry_cached = False
             await self._state.kernel.drop(writers.parent, writers.name, writers.ino)

@@ -16,11 +16,17 @@ class WriterTable:
         self._store = store
         self._by_name: dict[tuple[int, bytes], Writers] = {}
         self._by_ino: dict[int, Writers] = {}
+        self._living: dict[tuple[int, bytes], list[Writers]] = {}
+        """All of them by the name that they put when they close, those too whom nobody joins there any more."""
         self._repeating: dict[int, float] = {}
         """The threads that were told to look a name up again in order to write, and until when they are waited for."""
 
     def at(self, parent: int, name: bytes) -> Writers | None:
         return self._by_name.get((parent, name))
+
+    def all_at(self, parent: int, name: bytes) -> list[Writers]:
+        """All who are going to put a name: the kernel is not to keep what it stands for now."""
+        return self._living.get((parent, name), [])
 
     def of(self, ino: int) -> Writers | None:
         return self._by_ino.get(ino)
@@ -32,6 +38,7 @@ class WriterTable:
         writers = Writers(ino, parent, name, base, mode, uid, gid, xattrs)
         self._by_name[parent, name] = writers
         self._by_ino[ino] = writers
+        self._living.setdefault((parent, name), []).append(writers)
         if base is not None and base.content:
             # Appends and edits read it when they are first written to, whatever becomes of the name until then.
             self._store.contents.pin(base.content)
@@ -74,8 +81,10 @@ class WriterTable:
     def move(self, writers: Writers, parent: int, name: bytes) -> None:
         """The name was renamed by those who write it: they go with it."""
         self.detach(writers)
+        self._remove(writers)
         writers.parent, writers.name, writers.renamed = parent, name, True
         self._by_name.setdefault((parent, name), writers)
+        self._living.setdefault((parent, name), []).append(writers)
 
     def let_go_if_gone(self, parent: int, name: bytes, present: Node | None) -> None:
         """A name may have lost its value, or has another: who opens it from now on begins with what is there.
@@ -94,7 +103,15 @@ class WriterTable:
         """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""
         self.detach(writers)
         if self._by_ino.pop(writers.ino, None) is not None:
+            self._remove(writers)
             self._unpin(writers)
+
+    def _remove(self, writers: Writers) -> None:
+        others = [other for other in self.all_at(writers.parent, writers.name) if other is not writers]
+        if others:
+            self._living[writers.parent, writers.name] = others
+        else:
+            self._living.pop((writers.parent, writers.name), None)
 
     def drop_idle(self) -> None:
         """End those whose expected opener never came."""

@@ -1,11 +1,17 @@
 """What another process has just taken away, while some write it: who opens it now begins anew."""
 
 import os
+import stat
+from pathlib import Path
+
+import pytest
 
 from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from tests.conftest import MakeMount
 from tests.support.processes import Other
+
+pytestmark = pytest.mark.mount
 
 
 def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
@@ -25,3 +31,26 @@ def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
             assert path.read_bytes() == b"new"
             other("k.close()")
             assert path.read_bytes() == b"put"
+
+
+@pytest.mark.parametrize("anew", ["write", "rename", "symlink"])
+@pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
+def test_a_put_of_a_name_that_was_taken_anew(pipeline: Path, anew: str, end: str) -> None:
+    """Somebody removes the key and makes it anew while it is put: whoever looked at that sees the Put all the same."""
+    key, beside = pipeline / "k", pipeline / "beside"
+    key.write_bytes(b"old")
+    beside.write_bytes(b"new")
+    with Other() as other:
+        other("k = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(k, b'put')", path=key)
+        key.unlink()
+        if anew == "write":
+            key.write_bytes(b"new")
+        elif anew == "rename":
+            assert beside.read_bytes() == b"new"  # the kernel takes what it knows of it along
+            beside.rename(key)
+        else:
+            key.symlink_to("beside")
+        assert key.read_bytes() == b"new"
+        other(end)
+        assert key.read_bytes() == b"put"
+        assert stat.S_ISREG(os.lstat(key).st_mode)

@@ -37,6 +37,8 @@ class MountAdapter:
         """Whose descriptors are whose."""
         self._mount = pool.mount(limit, expiry)
         self._told = 0
+        self._known: list[bytes] = []
+        """The objects that were there at the last look."""
         self.changes: Changes | None = Changes()
         """What was told of evictions and the like; None where nobody tells."""
         self.lags = False
@@ -205,11 +207,12 @@ class MountAdapter:
     def listing(self) -> tuple[Listing, dict[bytes, int]]:
         """The tree as a process sees it that has nothing open, and when its objects were put."""
         deadline = time.monotonic() + self.lags_seconds
+        top = os.fsencode(self._mount.path) + b"/"
         while True:
             try:
-                found: tuple[Listing, dict[bytes, int]] = self._pool.observer(
-                    "walk(top)", top=os.fsencode(self._mount.path)
-                )
+                # Before the listing, by which the kernel learns anew what the names stand for.
+                by_path = self._pool.observer("by_path(top, paths)", top=top, paths=self._known)
+                found: tuple[Listing, dict[bytes, int]] = self._pool.observer("walk(top)", top=top)
                 break
             except OSError as error:
                 # Between listing a name and opening it, the mount hears that it is gone.
@@ -218,6 +221,10 @@ class MountAdapter:
         self._read_log()
         if self.lags:
             self._wait_for_the_kernel(found[0])
+        self._known = list(found[1])
+        for path, value in by_path.items():
+            if value != (found[0].get(path) if path in found[1] else None):
+                found[0][path + b" (by path)"] = value
         return found
 
     def _wait_for_the_kernel(self, listing: Listing) -> None:

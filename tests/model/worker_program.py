@@ -105,6 +105,19 @@ def whole(path: bytes) -> bytes:
         os.close(descriptor)
 
 
+def by_path(top: bytes, paths: list[bytes]) -> dict[bytes, bytes | None]:
+    """What these paths lead to, None for nothing, with all that the kernel remembers of them."""
+    found: dict[bytes, bytes | None] = {}
+    for path in paths:
+        try:
+            found[path] = whole(top + path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+                raise
+            found[path] = None
+    return found
+
+
 def drop_dead() -> list[str]:
     """The daemon is dead: let everything go, and say what the descriptors answered before."""
     answers = []
