@@ -143,7 +143,8 @@ class Files:
         """Publish what is written so far and make it survive a power cut. Raises StoreError."""
         handle = self._state.handles[number]
         if isinstance(handle, WriteHandle):
-            await self._publication.drop_entry(handle.writers)
+            if handle.copy.changed:
+                await self._publication.uncache(handle)
             await self._publication.publish_now(handle.writers, handle.copy)
         await sync(self._state)
 

@@ -43,12 +43,14 @@ class Publication:
             self.spoil(writers, copy, error)
             raise
         copy.prepared = copy.has_intent = True
-        if writers.base is None:
-            await self._expose_victims(handle)
-        await self.drop_entry(writers)
+        await self.uncache(handle)
 
-    async def drop_entry(self, writers: Writers) -> None:
-        """Have the kernel forget what a name that is about to be put stands for; only where no directory is locked."""
+    async def uncache(self, handle: WriteHandle) -> None:
+        """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked."""
+        writers = handle.writers
+        if writers.base is None or self._state.writers.at(writers.parent, writers.name) is not writers:
+            # The name is new, or has lost what it stood for: others may have to make way.
+            await self._expose_victims(handle)
         if writers.entry_cached:
             writers.entry_cached = False
             await self._state.kernel.drop(writers.parent, writers.name, writers.ino)

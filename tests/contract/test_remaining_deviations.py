@@ -160,14 +160,15 @@ def test_an_attribute_of_an_object_that_lost_its_name(pipeline: Path) -> None:
 # What was displaced
 
 
-def test_an_object_that_a_rename_evicted(pipeline: Path, run: Path) -> None:
+@pytest.mark.parametrize("how", ["mv $run/d d", "flock d true"])
+def test_an_object_that_a_rename_evicted(pipeline: Path, run: Path, how: str) -> None:
     """It may answer for a moment longer, to whoever had it cached; not for longer than that."""
     for name in "abc":
         (pipeline / name).write_text(name)
     (run / "d").write_text("d")
     with Other() as watcher:
         watcher("os.chdir(path); [open(name).read() for name in 'abc']", path=str(pipeline))
-        os.rename(run / "d", pipeline / "d")
+        sh(how, pipeline, run=run)
         assert watcher("sorted(os.listdir('.'))") == ["b", "c", "d"]
         wait_until(lambda: not watcher("os.path.exists('a')"), 5)
         with refused(errno.ENOENT):

@@ -54,3 +54,21 @@ def test_a_put_of_a_name_that_was_taken_anew(pipeline: Path, anew: str, end: str
         other(end)
         assert key.read_bytes() == b"put"
         assert stat.S_ISREG(os.lstat(key).st_mode)
+
+
+@pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
+@pytest.mark.parametrize("flags", ["os.O_WRONLY", "os.O_WRONLY | os.O_TRUNC", "os.O_WRONLY | os.O_APPEND"])
+def test_what_the_put_of_an_evicted_name_evicts(make_mount: MakeMount, flags: str, end: str) -> None:
+    """It is gone at once, although the kernel had it cached and nobody lists the directory."""
+    store = make_mount(pipeline_object_limit=2)
+    with Other() as other:
+        for number in range(15):
+            pipeline = store.pipeline / f"p{number}"
+            pipeline.mkdir()
+            for name in "ka":
+                (pipeline / name).write_text("old")
+            other(f"k = os.open(path, {flags}); os.write(k, b'put')", path=pipeline / "k")
+            (pipeline / "b").write_text("b")  # evicts k
+            assert [(pipeline / name).exists() for name in "kab"] == [False, True, True]
+            other(end)
+            assert [(pipeline / name).exists() for name in "kab"] == [True, False, True]

@@ -72,6 +72,8 @@ class MountAdapter:
         self._workers[process] = self._pool.take()
 
     def open(self, fd: int, process: str, path: Path, mode: str) -> None:
+        # A creation that cannot write evicts at once, while its directory is locked, as a rename does.
+        self.lags = self.lags or (MODES[mode].read_only and MODES[mode].create)
         self._workers[process]("start(fd, path, flags)", fd=fd, path=self._path(path), flags=_flags(MODES[mode]))
         self._of[fd] = process
 

@@ -104,6 +104,7 @@ class Model(Writing):
     def _why_not(self, path: Path) -> frozenset[int]:
         """The errnos of looking for something that is not there."""
         try:
+            self.place(path)
             self.find(path)
         except Refused as refused:
             return refused.numbers
