@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
-from engine.model import Node
+from engine.model import FIRST_FREE_ID, Node
 from engine.tree import Tree
 from fusefs.callers import Caller
 from fusefs.closers import Closing
@@ -84,7 +84,9 @@ class DirectoryHandle:
     one that took its place.
     """
 
-    SELF, PARENT = 1, 2
+    SELF, PARENT = FIRST_FREE_ID - 2, FIRST_FREE_ID - 1
+    """The positions behind `.` and `..`: numbers that no inode has."""
+    _START = (0, SELF, PARENT)
 
     def __init__(self, tree: Tree, node: Node) -> None:
         self._tree = tree
@@ -96,7 +98,7 @@ class DirectoryHandle:
 
     def entries(self, position: int) -> Iterator[Entry]:
         """The entries behind a position, 0 for all."""
-        if position <= self.PARENT:
+        if position in self._START:
             page = self._tree.children(self.node.ino, b"", _PAGE)
             self._whole = page if len(page) < _PAGE else None
         if self._whole is not None:
@@ -106,7 +108,7 @@ class DirectoryHandle:
     def _rest_of_whole(self, position: int) -> Iterator[Entry]:
         assert self._whole is not None
         start = 0
-        for index, node in enumerate(self._whole if position > self.PARENT else []):
+        for index, node in enumerate(self._whole):
             if node.ino == position:
                 start = index + 1
         rest = self._whole[start:]
@@ -116,7 +118,7 @@ class DirectoryHandle:
             yield Entry(current or node, node.ino, current is not None)
 
     def _paged(self, position: int) -> Iterator[Entry]:
-        after = b"" if position <= self.PARENT else self._name_at(position)
+        after = b"" if position in self._START else self._name_at(position)
         while page := self._tree.children(self.node.ino, after, _PAGE):
             for node in page:
                 self._names[node.ino] = node.name
