@@ -45,6 +45,7 @@ class NodeAttributes:
         self, ino: int, attributes: Attributes, size: int | None, handle: int | None, caller: Caller
     ) -> tuple[Node, float]:
         """Set attributes, and the size where one is given. Returns as `get`. Raises StaleError and StoreError."""
+        self._state.scope.check_change(ino)
         writers = self._state.writers.of(ino)
         if size is not None:
             await self._set_size(ino, writers, size, handle, caller)
@@ -119,7 +120,7 @@ class NodeAttributes:
 
     def get_xattr(self, ino: int, name: bytes) -> bytes:
         """Raises NoAttributeError and StaleError."""
-        if name.startswith(_OWN):
+        if name.startswith(_OWN) and not self._state.scope.fixes(ino):
             return self._tree.fact(self.get(ino)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
         if not name.startswith(_USER):
             raise NoAttributeError("only user.* attributes are kept")

@@ -6,6 +6,7 @@ jobs too, until it is mounted on again or unmounted in order. A mark tells our f
 """
 
 import contextlib
+import inspect
 import os
 from array import array
 from collections.abc import Iterator
@@ -16,18 +17,34 @@ _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 _IMMUTABLE = 0x10
 _MARK = "trusted.fusefs.bare"
 
-PROTECT = f"""
-import fcntl, os
-from array import array
-def protect(directory):
+
+def protect(directory: int) -> None:
+    """Make a directory refuse writes, by its descriptor.
+
+    Raises OSError where the filesystem or our rights do not allow it: only root may, and not every filesystem can.
+    """
     flags = array("L", [0])
-    fcntl.ioctl(directory, {_GET_FLAGS}, flags)
-    if not flags[0] & {_IMMUTABLE}:
-        os.setxattr(directory, "{_MARK}", b"1")
-        fcntl.ioctl(directory, {_SET_FLAGS}, array("L", [flags[0] | {_IMMUTABLE}]))
-"""
-"""The program that protects a directory, by its descriptor: for a process that outlives the daemon. Raises OSError
-where the filesystem or our rights do not allow it: only root may, and not every filesystem can."""
+    ioctl(directory, _GET_FLAGS, flags)
+    if not flags[0] & _IMMUTABLE:
+        os.setxattr(directory, _MARK, b"1")
+        ioctl(directory, _SET_FLAGS, array("L", [flags[0] | _IMMUTABLE]))
+
+
+PROTECT = f"""
+import os
+from array import array
+from fcntl import ioctl
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE, _MARK = {_GET_FLAGS}, {_SET_FLAGS}, {_IMMUTABLE}, {_MARK!r}
+{inspect.getsource(protect)}"""
+"""`protect` as a program: for a process that outlives the daemon and has nothing of ours."""
+
+
+def is_protected(path: str) -> bool:
+    """Whether a directory was protected by us and not given back."""
+    try:
+        return bool(os.getxattr(path, _MARK))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -43,6 +60,12 @@ def bare_mountpoint(path: str) -> Iterator[int]:
 def release(path: str) -> None:
     """Make a directory that was protected an ordinary one again. Leaves alone what others made immutable."""
     with contextlib.suppress(OSError), bare_mountpoint(path) as directory:
+        release_directory(directory)
+
+
+def release_directory(directory: int) -> None:
+    """The same by a descriptor, which leads to it although something is mounted there."""
+    with contextlib.suppress(OSError):
         os.getxattr(directory, _MARK)
         flags = array("L", [0])
         ioctl(directory, _GET_FLAGS, flags)

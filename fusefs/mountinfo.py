@@ -1,5 +1,6 @@
 """What the kernel says is mounted: /proc/self/mountinfo, read without touching any filesystem."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -41,6 +42,17 @@ def mounts() -> list[Mount]:
 def mount_at(path: bytes) -> Mount | None:
     """Return the uppermost mount whose mountpoint is exactly `path`, which is absolute and without symlinks."""
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
+
+
+def resolved(mountpoint: str) -> str:
+    """The absolute path of a mountpoint without symlinks.
+
+    Asks nothing of what is mounted there, which may be dead or never answer: where a path is that of a mount, its last
+    part is no symlink.
+    """
+    directory, name = os.path.split(os.path.abspath(mountpoint))
+    path = os.path.join(os.path.realpath(directory), name)
+    return path if mount_at(os.fsencode(path)) is not None else os.path.realpath(path)
 
 
 def parse_line(line: bytes) -> Mount:

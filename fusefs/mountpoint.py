@@ -1,10 +1,11 @@
 """Mountpoints: what a directory must be like to mount on it, and how a mount of ours is taken down.
 
 Everything is found out before anything is opened or mounted, so that a refusal is one clear line and changes
-nothing. The one thing that is changed on the way is a dead mount of ours, left by a daemon that was killed: it is
-taken away.
+nothing. A dead mount of ours, left by a daemon that was killed, is taken away in the moment before the new one is made:
+until then it tells jobs that go on (ENOTCONN), and in between the directory below refuses writes.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 from fusefs import bare, watchdog
 from fusefs.errors import MountError
-from fusefs.mountinfo import Mount, mount_at
+from fusefs.mountinfo import Mount, mount_at, resolved
 from fusefs.presence import server, wait_gone
 
 UNMOUNT_SECONDS = 60
@@ -27,20 +28,29 @@ def check(mountpoint: str, *, files: Iterable[str] = (), allow_other: bool = Fal
 
     `files` are those of the store: they must not lie beneath. Raises MountError.
     """
-    path = os.path.realpath(mountpoint)
+    path = resolved(mountpoint)
     _check_fuse(allow_other)
-    _remove_dead_mounts(path)
-    bare.release(path)
-    _check_directory(path, mountpoint)
+    if not _is_left_dead(path):  # else what lies below is seen when that is taken away
+        _check_directory(path, mountpoint)
     for file in files:
         if os.path.commonpath([path, os.path.realpath(file)]) == path:
             raise MountError(f"{file} lies inside {mountpoint}, which the mount would cover")
     return path
 
 
+def take_over(path: str) -> None:
+    """Take away the dead mounts of ours on `path`, right before a new one is made. Raises MountError."""
+    while _is_left_dead(path):
+        _unmount(path, lazy=True)
+        # Jobs may be at work in there: what they write in this moment must not land in the directory below.
+        with contextlib.suppress(OSError), bare.bare_mountpoint(path) as directory:
+            bare.protect(directory)
+    _check_directory(path, path)
+
+
 def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:
     """Unmount, and wait until the daemon has committed every closed Put and ended. Raises MountError."""
-    path = os.path.realpath(mountpoint)
+    path = resolved(mountpoint)
     mount = mount_at(os.fsencode(path))
     if mount is None:
         raise MountError(f"{mountpoint} is not mounted")
@@ -77,18 +87,17 @@ def _user_allow_other() -> bool:
         return False
 
 
-def _remove_dead_mounts(path: str) -> None:
-    """Take away what is mounted on `path` as long as it is ours and its daemon is gone. Refuse a living mount."""
-    while (mount := mount_at(os.fsencode(path))) is not None:
-        dead = _is_dead(path)
-        if mount.ours and dead:
-            _unmount(path, lazy=True)
-        elif mount.ours:
-            raise MountError(f"{path} is already mounted: {_shown(mount)}")
-        elif dead:
-            raise MountError(f"{path} holds a dead mount of {mount.type}, which is not ours: unmount it first")
-        else:
-            return  # a disk or a tmpfs: its directory is as good as any, when it is empty
+def _is_left_dead(path: str) -> bool:
+    """Whether a mount of ours on `path` has lost its daemon. Raises MountError for one that lives, or is not ours."""
+    mount = mount_at(os.fsencode(path))
+    if mount is None:
+        return False
+    dead = _is_dead(path)
+    if mount.ours and not dead:
+        raise MountError(f"{path} is already mounted: {_shown(mount)}")
+    if dead and not mount.ours:
+        raise MountError(f"{path} holds a dead mount of {mount.type}, which is not ours: unmount it first")
+    return dead  # a disk or a tmpfs that lives is as good as any directory, when it is empty
 
 
 def _is_dead(path: str) -> bool:
@@ -115,7 +124,7 @@ def _check_directory(path: str, mountpoint: str) -> None:
         raise MountError(f"{mountpoint} cannot be read: {error.strerror}") from error
     if not empty:
         raise MountError(f"{mountpoint} is not empty: a mount would hide what is in it")
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not bare.is_protected(path) and not os.access(path, os.W_OK | os.X_OK):
         raise MountError(f"{mountpoint} cannot be mounted on: you have no permission to write to it")
 
 

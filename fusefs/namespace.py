@@ -29,11 +29,11 @@ class Namespace:
         if len(name) > PART_MAX_BYTES:
             raise NameTooLongError("the name is longer than 255 bytes")
         if name in (b".", b".."):
-            node = self._tree.node(parent)
-            if node is not None and name == b"..":
-                node = self._tree.node(node.parent)
-        else:
+            node = self._by_number(parent, name)
+        elif self._state.scope.shows(parent, name):
             node = self._tree.child(parent, name)
+        else:
+            raise NotFoundError("there is no such name in this mount")
         writers = self._state.writers.at(parent, name) if self._state.writers else None
         if self._state.writers.repeats(pid, node):
             assert node is not None
@@ -44,6 +44,13 @@ class Namespace:
         if node is None:
             raise NotFoundError("there is no such name")
         return node, self.timeout(node)
+
+    def _by_number(self, ino: int, name: bytes) -> Node | None:
+        """An inode that the kernel knows the number of, or its parent. Who has a handle may name any (exportfs)."""
+        node = self._tree.node(ino)
+        if node is not None and name == b"..":
+            node = self._tree.node(node.parent)
+        return node if node is not None and self._state.scope.holds(node, self._state.store) else None
 
     def _shows_private(self, writers: Writers, node: Node | None, pid: int) -> bool:
         """Whether the caller works on the private inode: to write a published name, or as the name is its own."""
@@ -70,15 +77,18 @@ class Namespace:
         """Names, inodes, seconds to keep them and positions behind `position`, until the caller has enough."""
         handle = self._state.handles[number]
         assert isinstance(handle, DirectoryHandle)
-        if position < handle.SELF:
+        if position == 0:
             yield b".", handle.node, 0.0, handle.SELF
-        if position < handle.PARENT:
+        if position in (0, handle.SELF):
             yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
         for node, behind, exists in handle.entries(position):
+            if not self._state.scope.shows(node.parent, node.name):
+                continue
             yield node.name, node, self.timeout(node) if exists else 0.0, behind
 
     def make_directory(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
         """mkdir(2); in /pipeline it makes a pipeline, in /run it starts a run. Raises StoreError."""
+        self._state.scope.check_change(parent)
         directory = self._tree.node(parent)
         if directory is not None and directory.mode & 0o2000:
             # A directory made in a setgid directory has its group, and is one itself (inode(7)).
@@ -92,6 +102,7 @@ class Namespace:
 
     def make_symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Node:
         """symlink(2). Raises StoreError."""
+        self._state.scope.check_change(parent)
         directory = self._tree.node(parent)
         if directory is not None and directory.mode & 0o2000:
             gid = directory.gid
@@ -105,10 +116,12 @@ class Namespace:
 
     def remove_directory(self, parent: int, name: bytes) -> None:
         """rmdir(2). Raises StoreError."""
+        self._state.scope.check_change(parent)
         self._tree.remove_directory(parent, name)
 
     def remove(self, parent: int, name: bytes, pid: int) -> None:
         """unlink(2). A name that the caller's own process is writing is never published. Raises StoreError."""
+        self._state.scope.check_change(parent)
         writers = self._state.writers.at(parent, name)
         if writers is not None and writers.held_by(pid):
             self._unlink_pending(writers, pid)
@@ -135,6 +148,7 @@ class Namespace:
         """rename(2). A new name that the caller's own process is writing is published by it. Raises StoreError."""
         if len(new_name) > PART_MAX_BYTES:
             raise NameTooLongError("the name is longer than 255 bytes")
+        self._state.scope.check_change(parent, new_parent)
         writers = self._state.writers.at(parent, name)
         own = writers is not None and writers.held_by(pid)
         if writers is not None and own and self._tree.child(parent, name) is None:
@@ -169,6 +183,7 @@ class Namespace:
 
     def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
         """renameat2(2) with RENAME_EXCHANGE. Raises StoreError."""
+        self._state.scope.check_change(parent, other_parent)
         effects = self._tree.exchange(parent, name, other_parent, other_name)
         self._state.report(effects)
         for at in ((parent, name), (other_parent, other_name)):

@@ -27,6 +27,7 @@ class Opening:
         Returns the handle, the inode, and whether that inode is a private one. Raises StoreError.
         """
         check_part(name)
+        self._state.scope.check_change(parent)
         self._state.writers.opens(caller.pid)
         node = self._state.store.tree.child(parent, name)
         # Another process may have taken away what others are writing here: this one begins anew.
@@ -45,6 +46,7 @@ class Opening:
     def make(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
         """Put an empty object, as mknod(2) asks: nobody has it open. Raises StoreError."""
         check_part(name)
+        self._state.scope.check_change(parent)
         if self._state.store.tree.child(parent, name) is not None or self._state.writers.at(parent, name) is not None:
             raise ExistsError("the name is taken, or another writer has it open to create it")
         writers = self._begin(parent, name, None, mode, uid, gid)

@@ -63,10 +63,12 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = True
     enable_writeback_cache = False
 
-    def __init__(self, state: MountState, ready: Callable[[], None]) -> None:
+    def __init__(self, state: MountState, ready: Callable[[], None], umask: int | None = None) -> None:
+        """`umask`: as in `MountOptions`."""
         super().__init__()
         self._state = state
         self._ready = ready
+        self._umask = umask
         publication = Publication(state)
         self._opening = Opening(state)
         self._files = Files(state, self._opening, publication)
@@ -115,7 +117,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
-        node = self._names.make_directory(parent, name, stat.S_IMODE(mode & ~ctx.umask), ctx.uid, ctx.gid)
+        node = self._names.make_directory(parent, name, self._masked(mode, ctx), ctx.uid, ctx.gid)
         return self._looked_up(node, self._names.timeout(node))
 
     @handler
@@ -159,7 +161,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         if not stat.S_ISREG(mode):
             raise FUSEError(errno.EPERM)
-        node = self._opening.make(parent, name, mode & ~ctx.umask, ctx.uid, ctx.gid)
+        node = self._opening.make(parent, name, self._masked(mode, ctx), ctx.uid, ctx.gid)
         return self._looked_up(node, self._names.timeout(node))
 
     @handler
@@ -174,8 +176,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        mode = stat.S_IMODE(mode & ~ctx.umask)
-        handle, node, private = self._opening.create(parent, name, mode, flags, caller(ctx))
+        handle, node, private = self._opening.create(parent, name, self._masked(mode, ctx), flags, caller(ctx))
         return file(handle, private), self._looked_up(node, 0.0 if private else self._names.timeout(node))
 
     @handler
@@ -259,6 +260,18 @@ class Operations(pyfuse3.Operations):
         result.f_ffree = result.f_favail = result.f_bfree
         result.f_namemax = 255
         return result
+
+    def _masked(self, mode: int, ctx: pyfuse3.RequestContext) -> int:
+        """The permissions of what is created.
+
+        The kernel has applied the umask of the process already: pyfuse3 does not ask it not to (FUSE_DONT_MASK). So
+        what group and others were to have is not known where a mask of ours is to hold, but what the owner has is.
+        """
+        mode = stat.S_IMODE(mode)
+        if self._umask is None:
+            return mode & ~ctx.umask
+        owner = mode >> 6 & 0o7
+        return mode & 0o7000 | owner * 0o111 & ~self._umask
 
     def _looked_up(self, node: Node, seconds: float) -> EntryAttributes:
         self._state.kernel.looked_up(node.ino, cached=seconds > 0)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fusefs.errors import MountError
+from fusefs.mountinfo import resolved
 
 _POLL_SECONDS = 0.01
 
@@ -92,7 +93,7 @@ def _try_to_take(path: str) -> int | None:
 def _path(mountpoint: str, uid: int) -> str:
     import hashlib  # 10 ms that only mounts and unmounts spend
 
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(mountpoint))).hexdigest()[:32]
+    digest = hashlib.sha256(os.fsencode(resolved(mountpoint))).hexdigest()[:32]
     return os.path.join(_directory(uid), f"{digest}.lock")
 
 

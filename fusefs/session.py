@@ -1,7 +1,8 @@
 """One mount from start to end: opens the store, mounts, serves, does the upkeep, and ends without losing anything.
 
 A mount that cannot go on is left dead (ENOTCONN), never unmounted: below it lies an ordinary empty directory that
-jobs would fill with success. It is unmounted only where that was asked for: by umount, SIGTERM or SIGINT.
+jobs would fill with success. It is unmounted only where that was asked for: by umount, and by SIGTERM or SIGINT unless
+these are to leave it dead.
 """
 
 import errno
@@ -10,7 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
 
 import pyfuse3
 import trio
@@ -19,10 +20,14 @@ from engine import open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
 from engine.store import Store
-from fusefs.bare import bare_mountpoint
+from fusefs.bare import bare_mountpoint, protect, release_directory
 from fusefs.errors import MountError
+from fusefs.mountinfo import mount_at
+from fusefs.mountpoint import take_over
 from fusefs.operations import Operations
+from fusefs.options import MountOptions
 from fusefs.presence import present
+from fusefs.scope import Scope
 from fusefs.state import MountState
 from fusefs.watchdog import watched
 
@@ -38,17 +43,12 @@ _IDLE_SWEEP_S = 1.0
 _RECOVER_S = 0.5
 _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
+_LEAVE_S = 5.0
+"""How long SIGTERM waits for writers where the mount is left dead: container engines kill after ten seconds."""
 _REQUESTS_AT_ONCE = 50
+_USUAL_UMASK = 0o022
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class MountOptions:
-    """How to mount, beside what the store is told."""
-
-    read_only: bool = False
-    allow_other: bool = False
 
 
 def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -56,20 +56,42 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
 
     `ready` is called once when the mount answers. Raises StoreError and MountError.
     """
-    with present(mountpoint), bare_mountpoint(mountpoint) as below, open_store(settings) as store:
-        log.info("store %s, mounted on %s", settings.path, mountpoint)
-        logging.getLogger("pyfuse3").addFilter(_matters)
-        state = MountState(store)
-        _mount(Operations(state, ready), settings, mountpoint, options)
-        try:
-            with watched(mountpoint, below):
-                trio.run(_serve, state, mountpoint)
-        except BaseException:
-            log.exception("the mount cannot go on and is left dead")
-            pyfuse3.close(unmount=False)
-            raise
+    scope = Scope(options.scope)
+    with present(mountpoint), open_store(settings) as store:
+        state = MountState(store, scope)
+        _prepare_scope(state, options)
+        take_over(mountpoint)
+        with bare_mountpoint(mountpoint) as below:
+            _mount(Operations(state, ready, options.umask), settings, mountpoint, options)
+            release_directory(below)
+            log.info("store %s, mounted on %s", settings.path, mountpoint)
+            _run(state, mountpoint, below, leave_dead=options.leave_dead)
+
+
+def _prepare_scope(state: MountState, options: MountOptions) -> None:
+    """See that what is shown is there. Raises StoreError."""
+    if options.read_only:
+        state.scope.require(state.store)
+        return
+    umask = _USUAL_UMASK if options.umask is None else options.umask
+    for effects in state.scope.make_missing(state.store, 0o777 & ~umask):
+        state.report(effects)
+
+
+def _run(state: MountState, mountpoint: str, below: int, *, leave_dead: bool) -> None:
+    logging.getLogger("pyfuse3").addFilter(_matters)
+    try:
+        with watched(mountpoint, below):
+            trio.run(_serve, state, mountpoint, leave_dead)
+            if leave_dead and mount_at(os.fsencode(mountpoint)) is not None:
+                with suppress(OSError):
+                    protect(below)
+    except BaseException:
+        log.exception("the mount cannot go on and is left dead")
         pyfuse3.close(unmount=False)
-        log.info("unmounted %s", mountpoint)
+        raise
+    pyfuse3.close(unmount=False)
+    log.info("stopped serving %s", mountpoint)
 
 
 def _matters(record: logging.LogRecord) -> bool:
@@ -94,12 +116,12 @@ def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: st
         raise MountError(f"cannot mount on {mountpoint}: {error}") from error
 
 
-async def _serve(state: MountState, mountpoint: str) -> None:
+async def _serve(state: MountState, mountpoint: str, leave_dead: bool) -> None:
     state.store.database.adopt()
     state.store.sessions.ensure()
     async with trio.open_nursery() as nursery:
         state.nursery = nursery
-        nursery.start_soon(_unmount_at_signal, mountpoint)
+        nursery.start_soon(_leave_at_signal if leave_dead else _unmount_at_signal, state, mountpoint)
         nursery.start_soon(state.kernel.run)
         nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
         nursery.start_soon(_repeat, "upkeep", _sweep, state)
@@ -108,7 +130,18 @@ async def _serve(state: MountState, mountpoint: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _unmount_at_signal(mountpoint: str) -> None:
+async def _leave_at_signal(state: MountState, mountpoint: str) -> None:
+    """End once nobody is writing, or after a while; what was closed until then is committed."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        number = await anext(signals)
+        log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, mountpoint)
+        with trio.move_on_after(_LEAVE_S):
+            while state.writers:
+                await trio.sleep(0.05)
+        pyfuse3.terminate()
+
+
+async def _unmount_at_signal(_state: MountState, mountpoint: str) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("%s: unmounting %s", signal.Signals(number).name, mountpoint)

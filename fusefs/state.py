@@ -11,6 +11,7 @@ from engine.store import Store
 from engine.upkeep import News
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
+from fusefs.scope import Scope
 from fusefs.writers import Writers
 from fusefs.writertable import WriterTable
 
@@ -27,8 +28,9 @@ class StaleError(Exception):
 class MountState:
     """One mount. Everything in it belongs to the event loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, scope: Scope) -> None:
         self.store = store
+        self.scope = scope
         self.kernel = KernelCache()
         self.writers = WriterTable(store)
         self.handles = HandleTable()

@@ -15,6 +15,7 @@ from fusefs.cli.mount import mount, umount
 from fusefs.cli.output import silence_stdout
 from fusefs.cli.pipeline import pipeline
 from fusefs.cli.run import run
+from fusefs.cli.status import status
 from fusefs.errors import MountError
 
 
@@ -41,7 +42,7 @@ def fusefs(debug: bool) -> None:
     """
 
 
-for _command in (mount, umount, pipeline, run):
+for _command in (mount, umount, status, pipeline, run):
     fusefs.add_command(_command)
 
 

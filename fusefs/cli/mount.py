@@ -2,23 +2,33 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from engine.config import Settings
 from engine.config_values import Given
-from fusefs.cli.mount_options import SETTINGS, parse
-from fusefs.cli.options import settings_from, store_options
+from engine.model import ScopeName
+from engine.names import check_scope_name
+from fusefs.cli.mount_options import SETTINGS, Parsed, parse, parse_umask
+from fusefs.cli.options import NAME, settings_from, store_options
+from fusefs.options import MountOptions
 
 
 @click.command("mount")
 @store_options
 @click.option(
-    "-o", "options", metavar="OPT,...", multiple=True, help="Mount options: ro, rw, allow_other, SETTING=VALUE."
+    "-o", "options", metavar="OPT,...", multiple=True, help="Mount options: the flags below, or SETTING=VALUE."
 )
 @click.option("--foreground", is_flag=True, help="Stay, log to stderr, and end at SIGTERM or SIGINT.")
 @click.option("--read-only", is_flag=True, help="Refuse every change through this mount.")
 @click.option("--allow-other", is_flag=True, help="Let other users in; permissions are checked.")
+@click.option(
+    "--umask", metavar="MASK", help="Give group and others what the owner of something new may do, less this mask."
+)
+@click.option("--pipeline", "pipelines", metavar="NAME", multiple=True, type=NAME, help="Show this pipeline, not all.")
+@click.option("--run", "runs", metavar="ID", multiple=True, type=NAME, help="Show this run, not all.")
+@click.option("--leave-dead", is_flag=True, help="At SIGTERM leave the mount dead, for the next daemon to take over.")
 @click.option("--pipeline-object-limit", metavar="N", help="Objects that a pipeline may hold; 0: no limit.")
 @click.option("--run-object-expiry", metavar="N", help="Newer runs after which a run expires; 0: never.")
 @click.option("--max-object-size", metavar="SIZE", help="Largest object, like 512MiB; 0: no limit.")
@@ -30,27 +40,25 @@ def mount(
     config: str | None,
     options: tuple[str, ...],
     foreground: bool,
-    read_only: bool,
-    allow_other: bool,
     mountpoint: str,
-    **flags: str | None,
+    **flags: Any,
 ) -> None:
     """Mount the store on a directory.
 
     Returns when the mount answers. It is then served in the background until `fusefs umount`, and logs to a file.
-    The limits are the store's: they are kept in it and hold for everybody.
+    The limits are the store's: they are kept in it and hold for everybody. With --pipeline or --run, which can be
+    given several times, the mount shows those alone; they are made when they are missing.
     """
     parsed = parse(options)
-    read_only = read_only or bool(parsed.read_only)
-    allow_other = allow_other or parsed.allow_other
+    how = _options(parsed, flags)
     settings = settings_from(store, config, [*parsed.settings, *_given(flags)])
 
     from fusefs import daemon  # logging and the rest: only mounts need them
     from fusefs.mountpoint import check
 
     log_file = settings.log_file or f"{settings.object_store.path}.log"
-    path = check(mountpoint, files=[settings.object_store.path, log_file], allow_other=allow_other)
-    serve = _server(settings, path, read_only, allow_other)
+    path = check(mountpoint, files=[settings.object_store.path, log_file], allow_other=how.allow_other)
+    serve = _server(settings, path, how)
     if foreground:
         daemon.run_in_foreground(serve, settings.log_level, settings.log_file)
         return
@@ -63,22 +71,37 @@ def mount(
     os.statvfs(path)
 
 
-def _given(flags: dict[str, str | None]) -> list[Given]:
+def _options(parsed: Parsed, flags: dict[str, Any]) -> MountOptions:
+    """Flags and -o together. Raises click.UsageError and InvalidError."""
+    scope = [
+        *(ScopeName.pipeline(name) for name in flags["pipelines"]),
+        *(ScopeName.run(name) for name in flags["runs"]),
+        *parsed.scope,
+    ]
+    for name in scope:
+        check_scope_name(name.kind.name.lower(), name.name)
+    return MountOptions(
+        read_only=flags["read_only"] or bool(parsed.read_only),
+        allow_other=flags["allow_other"] or parsed.allow_other,
+        umask=parse_umask(parsed.umask if flags["umask"] is None else flags["umask"]),
+        scope=tuple(dict.fromkeys(scope)),
+        leave_dead=flags["leave_dead"] or parsed.leave_dead,
+    )
+
+
+def _given(flags: dict[str, Any]) -> list[Given]:
     return [
         Given(f"flag --{name.replace('_', '-')}", SETTINGS[name], value)
         for name, value in flags.items()
-        if value is not None
+        if name in SETTINGS and value is not None
     ]
 
 
-def _server(
-    settings: Settings, mountpoint: str, read_only: bool, allow_other: bool
-) -> Callable[[Callable[[], None]], None]:
+def _server(settings: Settings, mountpoint: str, options: MountOptions) -> Callable[[Callable[[], None]], None]:
     def serve(ready: Callable[[], None]) -> None:
         # Not before the fork: pyfuse3, trio and SQLite must begin in the process that uses them.
         from fusefs import session
 
-        options = session.MountOptions(read_only=read_only, allow_other=allow_other)
         session.run(settings.object_store, mountpoint, options=options, ready=ready)
 
     return serve

@@ -3,6 +3,8 @@
 Whatever else is given is refused: an option that does not do what it says (noexec, sync) is worse than none.
 """
 
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from engine.config_values import (
     Given,
     nearest,
 )
+from engine.model import ScopeKind, ScopeName
 
 SETTINGS = {
     "pipeline_object_limit": PIPELINE_OBJECT_LIMIT,
@@ -25,6 +28,9 @@ SETTINGS = {
     "log_file": LOG_FILE,
     "log_level": LOG_LEVEL,
 }
+
+_FLAGS = ["allow_other", "leave_dead"]
+_SCOPES = {"pipeline": ScopeKind.PIPELINE, "run": ScopeKind.RUN}
 
 # For mount(8) and systemd, not for us.
 _FOR_OTHERS = ["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"]
@@ -40,27 +46,45 @@ class Parsed:
     read_only: bool | None
     """None where neither ro nor rw was given; else what was said last."""
     allow_other: bool
+    leave_dead: bool
+    umask: str | None
+    scope: tuple[ScopeName, ...]
     settings: tuple[Given, ...]
 
 
 def parse(arguments: Iterable[str]) -> Parsed:
     """Take the arguments of -o apart. Raises click.UsageError for what is unknown."""
     read_only: bool | None = None
-    allow_other = False
+    flags = set()
+    umask = None
+    scope = []
     settings = []
     for option in (option for argument in arguments for option in argument.split(",") if option):
         name, equals, value = option.partition("=")
         if option in ("ro", "rw"):
             read_only = option == "ro"
-        elif option == "allow_other":
-            allow_other = True
+        elif option in _FLAGS:
+            flags.add(option)
+        elif name in (*SETTINGS, *_SCOPES, "umask") and not equals:
+            raise click.UsageError(f"-o {name} needs a value: {name}=VALUE")
+        elif name == "umask":
+            umask = value
+        elif name in _SCOPES:
+            scope.append(ScopeName(_SCOPES[name], os.fsencode(value)))
         elif name in SETTINGS:
-            if not equals:
-                raise click.UsageError(f"-o {name} needs a value: {name}=VALUE")
             settings.append(Given(f"flag -o {name}", SETTINGS[name], value))
         elif option not in HARMLESS and not option.startswith("x-"):
-            known = ["ro", "rw", "allow_other", *SETTINGS]
+            known = ["ro", "rw", *_FLAGS, "umask", *_SCOPES, *SETTINGS]
             raise click.UsageError(
                 f"unknown mount option {option!r}{nearest(name, [*known, *HARMLESS])}: -o takes {', '.join(known)}"
             )
-    return Parsed(read_only, allow_other, tuple(settings))
+    return Parsed(read_only, "allow_other" in flags, "leave_dead" in flags, umask, tuple(scope), tuple(settings))
+
+
+def parse_umask(text: str | None) -> int | None:
+    """A mask in octal digits; None for none. Raises click.UsageError."""
+    if text is None:
+        return None
+    if not re.fullmatch("[0-7]{1,4}", text, re.ASCII) or int(text, 8) > 0o777:
+        raise click.UsageError(f"{text!r} is no umask: it takes octal digits, 000 to 777")
+    return int(text, 8)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fusefs import mountpoint
+from fusefs import bare, mountpoint
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts, parse_line
-from fusefs.mountpoint import check, unmount
+from fusefs.mountpoint import check, take_over, unmount
 
 
 @pytest.fixture
@@ -74,13 +74,37 @@ def test_what_is_mounted_already(directory: Path, monkeypatch: pytest.MonkeyPatc
         check(str(directory))
 
 
-def test_a_dead_mount_of_ours_is_taken_away(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_mount_of_ours_is_left_until_the_new_one_is_made(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mountpoint, "mount_at", lambda path: fuse_mount(directory))
+    pretend_dead(directory, monkeypatch)
+    assert check(str(directory)) == str(directory)
+
+
+def test_a_dead_mount_of_ours_is_taken_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = [fuse_mount(directory), fuse_mount(directory)]
     monkeypatch.setattr(mountpoint, "mount_at", lambda path: stack[-1] if stack else None)
     monkeypatch.setattr(mountpoint, "_is_dead", lambda path: True)
     monkeypatch.setattr(mountpoint, "_unmount", lambda path, *, lazy: stack.pop() if lazy else None)
-    assert check(str(directory)) == str(directory)
-    assert stack == []
+    try:
+        take_over(str(directory))
+        assert stack == []
+    finally:
+        bare.release(str(directory))
+
+
+def test_what_lies_below_a_dead_mount_is_not_covered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = [fuse_mount(directory)]
+    (directory / "k").touch()
+    monkeypatch.setattr(mountpoint, "mount_at", lambda path: stack[-1] if stack else None)
+    monkeypatch.setattr(mountpoint, "_is_dead", lambda path: True)
+    monkeypatch.setattr(mountpoint, "_unmount", lambda path, *, lazy: stack.pop())
+    try:
+        with pytest.raises(MountError, match="is not empty"):
+            take_over(str(directory))
+    finally:
+        bare.release(str(directory))
 
 
 def test_a_dead_mount_of_somebody_else_is_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,42 @@
+"""`fusefs status`: which mounts are served."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fusefs.cli import output
+from fusefs.cli.exit_codes import FAILURE
+
+if TYPE_CHECKING:
+    from fusefs.status import Status
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.argument("mountpoints", metavar="[MOUNTPOINT]...", nargs=-1)
+def status(as_json: bool, mountpoints: tuple[str, ...]) -> None:
+    """Tell whether mounts are served: those named, or all.
+
+    Asks each and waits 5 seconds for its answer. Exit code 1 when one of them is dead, stuck or not mounted.
+    """
+    from fusefs.status import State, all_statuses, status_of
+
+    found = [status_of(mountpoint) for mountpoint in mountpoints] if mountpoints else all_statuses()
+    if as_json:
+        output.print_json(map(_as_json, found))
+    elif output.is_terminal(sys.stdout):
+        output.print_table(["MOUNTPOINT", "STATE", "STORE", "PROCESS"], map(_as_row, found), right=["PROCESS"])
+    else:
+        for each in found:
+            click.echo(f"{each.state.value}\t{each.path}")
+    if any(each.state is not State.SERVING for each in found):
+        raise click.exceptions.Exit(FAILURE)
+
+
+def _as_json(found: "Status") -> dict[str, Any]:
+    return {"mountpoint": found.path, "state": found.state.value, "store": found.store or None, "process": found.pid}
+
+
+def _as_row(found: "Status") -> list[str]:
+    return [found.path, found.state.value, found.store, str(found.pid or "")]
