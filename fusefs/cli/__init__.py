@@ -10,6 +10,7 @@ import sys
 import click
 
 from engine.errors import StoreError
+from fusefs.cli.docker_plugin import docker_plugin
 from fusefs.cli.exit_codes import OK, OUTPUT_CLOSED, exit_code
 from fusefs.cli.mount import mount, umount
 from fusefs.cli.output import silence_stdout
@@ -42,7 +43,7 @@ def fusefs(debug: bool) -> None:
     """
 
 
-for _command in (mount, umount, status, pipeline, run):
+for _command in (mount, umount, status, pipeline, run, docker_plugin):
     fusefs.add_command(_command)
 
 
