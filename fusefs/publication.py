@@ -32,8 +32,13 @@ class Publication:
         copy, writers = handle.copy, handle.writers
         if copy.failure is not None:
             raise copy.failure
-        if copy.prepared or not copy.changed or copy.unlinked:
+        if not copy.changed or copy.unlinked:
             return
+        if not copy.prepared:
+            await self._keep_intent(writers, copy)
+        await self.uncache(handle)
+
+    async def _keep_intent(self, writers: Writers, copy: PrivateCopy) -> None:
         try:
             if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
                 await copy.spool.settle()
@@ -43,7 +48,6 @@ class Publication:
             self.spoil(writers, copy, error)
             raise
         copy.prepared = copy.has_intent = True
-        await self.uncache(handle)
 
     async def uncache(self, handle: WriteHandle) -> None:
         """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked."""

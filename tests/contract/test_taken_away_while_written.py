@@ -72,3 +72,19 @@ def test_what_the_put_of_an_evicted_name_evicts(make_mount: MakeMount, flags: st
             assert [(pipeline / name).exists() for name in "kab"] == [False, True, True]
             other(end)
             assert [(pipeline / name).exists() for name in "kab"] == [True, False, True]
+
+
+def test_another_has_become_the_oldest(make_mount: MakeMount) -> None:
+    """Between the closes of two descriptors of a new key, so that it is another that the Put evicts."""
+    store = make_mount(pipeline_object_limit=2)
+    with Other() as other:
+        for number in range(15):
+            pipeline = store.pipeline / f"p{number}"
+            pipeline.mkdir()
+            for name in "ab":
+                (pipeline / name).write_text("old")
+            other("k = os.open(path, os.O_WRONLY | os.O_CREAT); os.close(os.dup(k))", path=pipeline / "k")
+            (pipeline / "a").write_text("new")
+            assert [(pipeline / name).exists() for name in "abk"] == [True, True, False]
+            other("os.close(k)")
+            assert [(pipeline / name).exists() for name in "abk"] == [True, False, True]
