@@ -238,6 +238,8 @@ class Publication:
 
     def _keep_for_peeking(self, copy: PrivateCopy, node: Node) -> None:
         """Who reads a new name of its own goes on reading what was published of it."""
+        if copy.how is How.IF_ABSENT and node.size:
+            return  # nothing was: the name had another value already
         for number, peek in self._state.handles.peeking(copy):
             self._state.opened(node)
             self._state.handles.replace(number, ReadHandle(node))

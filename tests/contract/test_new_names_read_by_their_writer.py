@@ -83,3 +83,14 @@ def test_a_removed_name_does_not_come_back_with_the_daemon(make_mount: MakeMount
     store.kill()
     store.mount()
     assert listed(store.pipeline / "p") == []
+
+
+def test_a_name_that_another_object_took(pipeline: Path, one: Other) -> None:
+    """Who created it and wrote nothing has an empty file open, and goes on reading that."""
+    (pipeline / "other").write_bytes(b"other")
+    one("w = os.open(path, os.O_RDWR | os.O_CREAT); r = os.open(path, os.O_RDONLY)", path=pipeline / "k")
+    one("os.rename(other, path)", other=pipeline / "other", path=pipeline / "k")
+    assert read(one) == b""
+    one("os.close(w)")
+    assert read(one) == b""
+    assert (pipeline / "k").read_bytes() == b"other"

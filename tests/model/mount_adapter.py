@@ -36,8 +36,8 @@ class MountAdapter:
         self._of: dict[int, str] = {}
         """Whose descriptors are whose."""
         self._mount = pool.mount(limit, expiry)
-        # Where a directory is removed between the two halves of a close, only the log can be told.
-        self._mount.expect_log("could not be published: the directory is gone")
+        # What becomes impossible between the two halves of a close can only be told to the log.
+        self._mount.expect_log("could not be published: (the directory is gone|a directory has this name)")
         self._told = 0
         self._known: list[bytes] = []
         """The objects that were there at the last look."""
