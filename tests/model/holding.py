@@ -27,14 +27,15 @@ class Holding(Reference):
         try:
             return super().directory(path)
         except Refused as refused:
-            # A process that is creating a part of the path is shown it, and it is no directory.
-            if any(self._is_created(path[:end]) for end in range(3, len(path) + 1)):
+            # Who is writing a name that stands for nothing may be shown what it writes, and that is no directory.
+            if any(self._is_written(path[:end]) for end in range(3, len(path) + 1)):
                 raise Refused(*refused.numbers, errno.ENOTDIR) from None
             raise
 
-    def _is_created(self, path: Path) -> bool:
+    def _is_written(self, path: Path) -> bool:
         try:
-            return bool(self.creating((super().directory(path[:-1]), path[-1])))
+            place = super().directory(path[:-1]), path[-1]
+            return self.at(place) is None and bool(self.copies(place))
         except Refused:
             return False
 
