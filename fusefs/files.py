@@ -114,7 +114,7 @@ class Files:
         end = copy.spool.size
         for offset in range(0, old.spool.size, SMALL_BYTES):
             copy.spool.draft.write(end + offset, old.spool.read(offset, SMALL_BYTES))
-        copy.holders, copy.peeks = 1, old.peeks
+        copy.take_over(old)
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy
         self._publication.abandon(writers, old)

@@ -67,6 +67,12 @@ class PrivateCopy:
         """Whether its last close has something to publish, and nothing speaks against that."""
         return self.changed and not self.unlinked and self.failure is None and not self.left_by_the_killed
 
+    def take_over(self, old: "PrivateCopy") -> None:
+        """Stand for another copy from now on: for who has it open, and what was decided about it."""
+        self.holders, self.peeks = old.holders, old.peeks
+        self.unlinked, self.exclusive, self.failure = old.unlinked, old.exclusive, old.failure
+        self.finished, self.unfinished = old.finished, old.unfinished
+
     def touch(self) -> None:
         """Note that the value changes."""
         self.changed = True

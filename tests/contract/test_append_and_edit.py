@@ -627,3 +627,15 @@ def test_random_edits_of_large_values(pipeline: Path, tmp_path: Path, size: int)
         for fd in fds:
             os.close(fd)
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_an_append_that_is_cut_stays_removed(pipeline: Path) -> None:
+    """Who removes the key that it appends to publishes nothing, also when it goes on by cutting what it has open."""
+    (pipeline / "k").write_text("old")
+    with (pipeline / "k").open("a") as file:
+        file.write("new")
+        file.flush()
+        (pipeline / "k").unlink()
+        os.ftruncate(file.fileno(), 2)
+        file.write("more")
+    assert listed(pipeline) == []
