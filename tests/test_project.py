@@ -3,16 +3,18 @@
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.dockerengine import SWITCH
 from tests.support.scratch import fuse_mounts
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = [*sorted((ROOT / "script").iterdir()), ROOT / ".ci" / "run"]
+SCRIPTS = [*sorted((ROOT / "script").iterdir()), ROOT / ".ci" / "run", ROOT / "docker" / "entrypoint"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -158,3 +160,36 @@ def test_setup_installs_what_is_missing_with_sudo(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     assert "apt-get" in (calls := checkout.calls_path.read_text())
     assert "pkg-config libfuse3-dev" in calls
+
+
+def test_continuous_integration_leaves_no_test_out() -> None:
+    done = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        env={**os.environ, SWITCH: "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert SWITCH in done.stderr
+
+
+def collect(switch: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/docker/test_engine.py"],
+        cwd=ROOT,
+        env={**os.environ, SWITCH: switch},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_tests_in_containers_are_left_out_by_one_switch_alone_and_visibly() -> None:
+    assert "left out" not in collect("")
+    assert "3 tests collected" in collect("")
+    assert f"left out because of {SWITCH}=1: 3 tests in containers" in collect("1")

@@ -15,7 +15,10 @@ from tests.support.processes import Other, end, start_python
 from tests.support.scratch import mount_at
 from tests.support.shared_mount import refused
 
-pytestmark = pytest.mark.mount
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory immutable"),
+]
 
 
 @pytest.fixture
@@ -100,7 +103,6 @@ print(answers)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory immutable")
 def test_a_job_that_goes_on_while_daemons_are_replaced(store: MountedStore) -> None:
     """No write of it ever lands in the directory below, by name or by path, also in the moment between two mounts."""
     job = start_python(JOB, store.path, 8)

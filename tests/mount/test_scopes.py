@@ -9,7 +9,6 @@ import pytest
 
 from tests.conftest import MakeMount
 from tests.contract.several_mounts import soon
-from tests.support.filehandles import handle_of, open_handle
 from tests.support.mounting import MountedStore
 from tests.support.renaming import EXCHANGE, renameat2
 from tests.support.shared_mount import listed, refused
@@ -126,21 +125,6 @@ def test_what_the_store_tells_of_others_is_not_told(whole: MountedStore, scoped:
             with refused(errno.ENODATA):
                 os.getxattr(directory, f"fusefs.{name}")
     assert os.getxattr(scoped.pipeline / "app", "fusefs.objects") == b"0"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can open by handle")
-def test_by_handle(whole: MountedStore, scoped: MountedStore) -> None:
-    """A number leads to what is shown, also where the kernel has not met it; to nothing else."""
-    (whole.pipeline / "app" / "k").write_text("mine")
-    handle = handle_of(scoped.pipeline / "app")
-    inside = [os.stat(whole.path / path).st_ino for path in ("pipeline/app/k", "pipeline/app", "run/42", "run", "")]
-    for ino in inside:
-        os.close(open_handle(scoped.path, handle.of_inode(ino)))
-    for path in OTHERS:
-        ino = os.stat(whole.path / path).st_ino
-        os.close(open_handle(whole.path, handle_of(whole.path).of_inode(ino)))
-        with refused(errno.ESTALE):
-            open_handle(scoped.path, handle.of_inode(ino))
 
 
 def test_its_run_expires(whole: MountedStore, scoped: MountedStore) -> None:

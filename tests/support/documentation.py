@@ -3,6 +3,7 @@
 A fenced block of commands stands right below one of these lines:
 
     <!-- test -->               it is run
+    <!-- test in containers --> it is run beside a Docker engine
     <!-- no test: REASON -->    it is not
 
 In a block `console`, lines after `$ ` are commands (continued after `> `) and the rest is their output, to the letter;
@@ -14,7 +15,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,22 +83,32 @@ def steps(block: Block) -> list[Step]:
     return result
 
 
-def run_page(page: Path, directory: Path) -> list[str]:
-    """Run the marked blocks of a page in `directory`, and return what went wrong."""
-    todo = [step for block in command_blocks(page) if block.mark == "test" for step in steps(block)]
+def run_page(
+    page: Path,
+    directory: Path,
+    mark: str = "test",
+    *,
+    instead: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Run the blocks of a page that have this mark in `directory`, and return what went wrong.
+
+    `instead` is what stands in commands and outputs for what the page says, `more` are further environment variables.
+    """
+    todo = [step for block in command_blocks(page) if block.mark == mark for step in steps(_replaced(block, instead))]
     token = "@@end-of-step@@"
-    mark = f"__mark() {{ local status=$?; printf '{token}%d\\n' $status; return $status; }}"
-    lines = [mark, *(f"{step.command}\n__mark" for step in todo)]
+    function = f"__mark() {{ local status=$?; printf '{token}%d\\n' $status; return $status; }}"
+    lines = [function, *(f"{step.command}\n__mark" for step in todo)]
     script, log = directory / "page.sh", directory / "page.log"
     script.write_text("\n".join(lines) + "\n")
     home = directory / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     # A file, not a pipe: a daemon that a page starts would hold a pipe open.
     with log.open("wb") as output:
         subprocess.run(
             ["bash", str(script)],
             cwd=home,
-            env=environment(home),
+            env={**environment(home), **(more or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -104,6 +116,13 @@ def run_page(page: Path, directory: Path) -> list[str]:
             check=False,
         )
     return _differences(todo, log.read_text(errors="backslashreplace").split(token))
+
+
+def _replaced(block: Block, instead: Mapping[str, str] | None) -> Block:
+    text = block.text
+    for said, meant in (instead or {}).items():
+        text = text.replace(said, meant)
+    return replace(block, text=text)
 
 
 def environment(home: Path) -> dict[str, str]:

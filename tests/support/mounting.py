@@ -25,7 +25,8 @@ class MountedStore:
 
     `options` are further arguments of `fusefs mount`, `settings` further environment variables without their
     FUSEFS_ in front, in small letters: `pipeline_object_limit=3`. Both hold for every daemon that this starts,
-    the settings for `cli` too. `store` names a store that exists, by default there is a new one.
+    the settings for `cli` too. `store` names a store that exists, by default there is a new one. `within` is where
+    its directory is made.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class MountedStore:
         options: Iterable[str] = (),
         config: str | None = None,
         environment: Mapping[str, str] | None = None,
+        within: Path | None = None,
         **settings: object,
     ) -> None:
-        self.directory = make_directory()
+        self.directory = make_directory(within)
         self.path = self.directory / "mount"
         self.path.mkdir()
         self.store = str(self.directory / "objects.db" if store is None else store)

@@ -30,9 +30,9 @@ class FuseMount:
     """The minor number of its device, which names its directory in /sys/fs/fuse/connections."""
 
 
-def make_directory() -> Path:
+def make_directory(within: Path | None = None) -> Path:
     """Return a new directory that the sweep knows as this run's. Removing it is up to the caller."""
-    return Path(tempfile.mkdtemp(prefix=f"fusefs-test-{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"fusefs-test-{os.getpid()}-", dir=within))
 
 
 def fuse_mounts() -> list[FuseMount]:
@@ -89,18 +89,22 @@ def sweep(process: int | None = None) -> list[Path]:
     """
     swept = []
     for mount in fuse_mounts():
-        found = _DIRECTORY.search(str(mount.path))
-        if found is None:
-            continue
-        owner = int(found[1])
-        if owner == process or (process is None and not _is_running(owner)):
+        owner = owner_of(mount.path)
+        if owner is not None and (owner == process or (process is None and run_is_over(owner))):
             detach(mount)
             swept.append(mount.path)
     return swept
 
 
-def _is_running(process: int) -> bool:
-    return Path(f"/proc/{process}").exists()
+def owner_of(path: Path) -> int | None:
+    """The process id of the run in whose directory a path lies; None elsewhere."""
+    found = _DIRECTORY.search(str(path))
+    return int(found[1]) if found else None
+
+
+def run_is_over(process: int) -> bool:
+    """Whether a run of this process id has ended."""
+    return not Path(f"/proc/{process}").exists()
 
 
 def remove_directory(directory: Path) -> None:
