@@ -1,8 +1,8 @@
 """Mountpoints: what a directory must be like to mount on it, and how a mount of ours is taken down.
 
 Everything is found out before anything is opened or mounted, so that a refusal is one clear line and changes
-nothing. A dead mount of ours, left by a daemon that was killed, is taken away in the moment before the new one is made:
-until then it tells jobs that go on (ENOTCONN), and in between the directory below refuses writes.
+nothing. A dead mount of ours, left by a daemon that was killed, stays until the new one is there to take its place: it
+tells jobs that go on (ENOTCONN).
 """
 
 import contextlib
@@ -10,12 +10,12 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from fusefs import bare, watchdog
+from fusefs import bare, mountapi, watchdog
 from fusefs.errors import MountError
-from fusefs.mountinfo import Mount, mount_at, resolved
-from fusefs.presence import server, wait_gone
+from fusefs.mountinfo import Mount, mount_at, mounts, resolved
+from fusefs.presence import make_place, server, wait_gone
 
 UNMOUNT_SECONDS = 60
 """How long `unmount` waits for the daemon to commit what was closed and to end."""
@@ -38,14 +38,73 @@ def check(mountpoint: str, *, files: Iterable[str] = (), allow_other: bool = Fal
     return path
 
 
-def take_over(path: str) -> None:
-    """Take away the dead mounts of ours on `path`, right before a new one is made. Raises MountError."""
+@contextlib.contextmanager
+def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
+    """Mount on `path`, in the place of a dead mount of ours if there is one. Gives a descriptor of the directory below.
+
+    `mount` mounts on the path that it is given. Raises MountError.
+    """
+    with contextlib.ExitStack() as stack:
+        if _is_left_dead(path) and _can_be_replaced(path):
+            below = _open_below(path)
+            stack.callback(os.close, below)
+            _replace(path, below, mount)
+        else:
+            _take_away_dead(path)
+            _check_directory(path, path)
+            below = stack.enter_context(bare.bare_mountpoint(path))
+            mount(path)
+        bare.release_directory(below)
+        yield below
+
+
+def _can_be_replaced(path: str) -> bool:
+    """Whether a dead mount is the only one there, and we may move mounts."""
+    return os.geteuid() == 0 and sum(mount.path == os.fsencode(path) for mount in mounts()) == 1
+
+
+def _take_away_dead(path: str) -> None:
     while _is_left_dead(path):
         _unmount(path, lazy=True)
         # Jobs may be at work in there: what they write in this moment must not land in the directory below.
         with contextlib.suppress(OSError), bare.bare_mountpoint(path) as directory:
             bare.protect(directory)
-    _check_directory(path, path)
+
+
+def _open_below(path: str) -> int:
+    try:
+        below = mountapi.directory_below(path)
+    except OSError as error:
+        raise MountError(f"{path} cannot be looked at below its dead mount: {error.strerror}") from error
+    if os.listdir(below):
+        os.close(below)
+        raise MountError(f"{path} is not empty below its dead mount: unmount that and look")
+    return below
+
+
+def _replace(path: str, below: int, mount: Callable[[str], None]) -> None:
+    """Put a new mount in the place of a dead one. Jobs that go on see one or the other and, from Linux 6.5 on, never
+    the directory below; before that they see it for a moment, and it refuses writes.
+    """
+    place = make_place()
+    try:
+        mount(place)
+        tree = mountapi.clone(place)
+        try:
+            mountapi.attach(tree, path, beneath=True)
+            mountapi.detach(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                bare.protect(below)
+            mountapi.detach(path)
+            mountapi.attach(tree, path)
+        finally:
+            os.close(tree)
+            mountapi.detach(place)
+    except OSError as error:
+        raise MountError(f"the dead mount on {path} cannot be replaced: {error.strerror}") from error
+    finally:
+        os.rmdir(place)
 
 
 def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:

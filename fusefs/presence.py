@@ -11,6 +11,7 @@ unmounted by cron, which has no XDG_RUNTIME_DIR.
 import fcntl
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,6 +75,13 @@ def server(mountpoint: str, uid: int | None = None) -> int | None:
         return int(text) if text.isdigit() else 0
     finally:
         os.close(fd)
+
+
+def make_place() -> str:
+    """A new directory to mount on for a moment, where others do not look."""
+    directory = _directory(os.geteuid())
+    _make_directory(directory)
+    return tempfile.mkdtemp(prefix="mount-", dir=directory)
 
 
 def _try_to_take(path: str) -> int | None:

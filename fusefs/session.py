@@ -20,10 +20,10 @@ from engine import open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
 from engine.store import Store
-from fusefs.bare import bare_mountpoint, protect, release_directory
+from fusefs.bare import protect
 from fusefs.errors import MountError
 from fusefs.mountinfo import mount_at
-from fusefs.mountpoint import take_over
+from fusefs.mountpoint import mounted_over
 from fusefs.operations import Operations
 from fusefs.options import MountOptions
 from fusefs.presence import present
@@ -60,10 +60,8 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
     with present(mountpoint), open_store(settings) as store:
         state = MountState(store, scope)
         _prepare_scope(state, options)
-        take_over(mountpoint)
-        with bare_mountpoint(mountpoint) as below:
-            _mount(Operations(state, ready, options.umask), settings, mountpoint, options)
-            release_directory(below)
+        operations = Operations(state, ready, options.umask)
+        with mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below:
             log.info("store %s, mounted on %s", settings.path, mountpoint)
             _run(state, mountpoint, below, leave_dead=options.leave_dead)
 

@@ -15,9 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from fusefs.bare import PROTECT
+from fusefs.mountapi import mount_nowhere
 from fusefs.mountinfo import mount_at
 
 NAME = "fusefs-watchdog"
@@ -27,10 +27,6 @@ _DEATH = signal.SIGUSR1
 _DUMPING = (signal.SIGQUIT, signal.SIGTRAP, signal.SIGSYS, signal.SIGXCPU)
 """What makes the kernel dump core, beside the signals that faulthandler knows by itself."""
 _PR_SET_PDEATHSIG = 1
-# The same on all architectures.
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
-_FSCONFIG_CMD_CREATE = 6
 
 # Started with all signals blocked. A program of its own instead of a fork: that takes a third of the memory, and
 # holds nothing of the daemon's.
@@ -98,28 +94,11 @@ def open_abort(connection: int) -> int:
         if os.geteuid() != 0:
             raise
     # Not mounted, as in most containers, or not writable. An instance that no path leads to does as well.
-    control = _open_fusectl()
+    control = mount_nowhere(b"fusectl")
     try:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=control)
     finally:
         os.close(control)
-
-
-def _open_fusectl() -> int:
-    context = _call(_FSOPEN, b"fusectl", _FSOPEN_CLOEXEC)
-    try:
-        _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
-    finally:
-        os.close(context)
-
-
-def _call(number: int, *arguments: Any) -> int:
-    result: int = _libc.syscall(number, *arguments)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def _abort_before_core_dumps(abort: int) -> None:

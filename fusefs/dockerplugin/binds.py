@@ -8,11 +8,11 @@ import ctypes
 import os
 
 from fusefs.dockerplugin.errors import VolumeError
+from fusefs.mountapi import detach
 from fusefs.mountinfo import mount_at, mounts
 
-# mount(2) and umount2(2).
+# mount(2).
 _RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND = 1, 2, 4, 32, 4096
-_DETACH, _NOFOLLOW = 2, 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,11 +40,11 @@ def bind(source: str, target: str) -> None:
 
 def unbind(target: str) -> None:
     """Take the view and its directory away; containers that have it keep it. Raises VolumeError."""
-    path = os.fsencode(target)
-    while mount_at(path) is not None:
-        # Not stat(2) or umount(8) before it: what is mounted there may be dead.
-        if _libc.umount2(path, _DETACH | _NOFOLLOW) != 0:
-            raise VolumeError(f"{target} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
+    while mount_at(os.fsencode(target)) is not None:
+        try:
+            detach(target)
+        except OSError as error:
+            raise VolumeError(f"{target} cannot be unmounted: {error.strerror}") from error
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(target)
 

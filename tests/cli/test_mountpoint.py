@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from fusefs import bare, mountpoint
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts, parse_line
-from fusefs.mountpoint import check, take_over, unmount
+from fusefs.mountpoint import check, mounted_over, unmount
 
 
 @pytest.fixture
@@ -82,29 +83,31 @@ def test_a_dead_mount_of_ours_is_left_until_the_new_one_is_made(
     assert check(str(directory)) == str(directory)
 
 
-def test_a_dead_mount_of_ours_is_taken_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def two_dead_mounts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Mount]]:
     stack = [fuse_mount(directory), fuse_mount(directory)]
+    monkeypatch.setattr(mountpoint, "mounts", lambda: stack)
     monkeypatch.setattr(mountpoint, "mount_at", lambda path: stack[-1] if stack else None)
     monkeypatch.setattr(mountpoint, "_is_dead", lambda path: True)
     monkeypatch.setattr(mountpoint, "_unmount", lambda path, *, lazy: stack.pop() if lazy else None)
-    try:
-        take_over(str(directory))
-        assert stack == []
-    finally:
-        bare.release(str(directory))
+    yield stack
+    bare.release(str(directory))
 
 
-def test_what_lies_below_a_dead_mount_is_not_covered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = [fuse_mount(directory)]
+def test_several_dead_mounts_of_ours_are_taken_away(directory: Path, two_dead_mounts: list[Mount]) -> None:
+    with mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path)))) as below:
+        assert os.path.samestat(os.fstat(below), directory.stat())
+    assert two_dead_mounts == [fuse_mount(directory)]
+
+
+def test_what_lies_below_dead_mounts_is_not_covered(directory: Path, two_dead_mounts: list[Mount]) -> None:
     (directory / "k").touch()
-    monkeypatch.setattr(mountpoint, "mount_at", lambda path: stack[-1] if stack else None)
-    monkeypatch.setattr(mountpoint, "_is_dead", lambda path: True)
-    monkeypatch.setattr(mountpoint, "_unmount", lambda path, *, lazy: stack.pop())
-    try:
-        with pytest.raises(MountError, match="is not empty"):
-            take_over(str(directory))
-    finally:
-        bare.release(str(directory))
+    with (
+        pytest.raises(MountError, match="is not empty"),
+        mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path)))),
+    ):
+        pass
+    assert two_dead_mounts == []
 
 
 def test_a_dead_mount_of_somebody_else_is_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

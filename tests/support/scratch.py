@@ -19,6 +19,9 @@ _DIRECTORY = re.compile(r"fusefs-test-(\d+)-[^/]*")
 _MNT_FORCE = 1
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
+MOUNTS_BENEATH = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 5)
+"""Whether this kernel puts a mount in the place of another without a moment between (MOVE_MOUNT_BENEATH)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FuseMount:
