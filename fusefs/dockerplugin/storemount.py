@@ -43,7 +43,7 @@ class StoreMount:
         """Return when the mount lives. Raises VolumeError."""
         found = await self._living()
         if found is None:
-            # Dead or missing: `fusefs mount` takes a dead one away.
+            # Dead or missing: `fusefs mount` takes the place of a dead one.
             await self._mount()
             found = await self._living()
         if found is None:
