@@ -48,10 +48,11 @@ def base_name() -> str:
 
 def import_base(engine: Engine) -> None:
     """Give the engine that image."""
-    engine.docker("import", _base_archive(), base_name(), seconds=120)
+    engine.docker("import", base_archive(), base_name(), seconds=120)
 
 
-def _base_archive() -> Path:
+def base_archive() -> Path:
+    """The root of that image as a file, made when it is missing."""
     suite = base_name().partition(":")[2].partition("-")[0]
     recipe = hashlib.sha256(f"{suite}{_DEBOOTSTRAP}".encode()).hexdigest()[:16]
     archive = _CACHE / f"{suite}-{recipe}.tar"
@@ -95,3 +96,7 @@ def build(engine: Engine, tag: str, *, buildkit: bool) -> str:
         DOCKER_BUILDKIT=str(int(buildkit)),
     )
     return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    base_archive()
