@@ -45,8 +45,8 @@ def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
     `mount` mounts on the path that it is given. Raises MountError.
     """
     with contextlib.ExitStack() as stack:
-        if _is_left_dead(path) and _can_be_replaced(path):
-            below = _open_below(path)
+        below = _open_below(path) if _is_left_dead(path) else None
+        if below is not None:
             stack.callback(os.close, below)
             _replace(path, below, mount)
         else:
@@ -58,11 +58,6 @@ def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
         yield below
 
 
-def _can_be_replaced(path: str) -> bool:
-    """Whether a dead mount is the only one there, and we may move mounts."""
-    return os.geteuid() == 0 and sum(mount.path == os.fsencode(path) for mount in mounts()) == 1
-
-
 def _take_away_dead(path: str) -> None:
     while _is_left_dead(path):
         _unmount(path, lazy=True)
@@ -71,11 +66,14 @@ def _take_away_dead(path: str) -> None:
             bare.protect(directory)
 
 
-def _open_below(path: str) -> int:
+def _open_below(path: str) -> int | None:
+    """The directory below a dead mount. None where there is another mount between, or where we may not move mounts."""
+    if sum(mount.path == os.fsencode(path) for mount in mounts()) > 1:
+        return None
     try:
         below = mountapi.directory_below(path)
-    except OSError as error:
-        raise MountError(f"{path} cannot be looked at below its dead mount: {error.strerror}") from error
+    except OSError:
+        return None  # we are not root, or a container's rules or the kernel say no
     if os.listdir(below):
         os.close(below)
         raise MountError(f"{path} is not empty below its dead mount: unmount that and look")

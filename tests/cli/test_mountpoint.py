@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs import bare, mountpoint
+from fusefs import bare, mountapi, mountpoint
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts, parse_line
 from fusefs.mountpoint import check, mounted_over, unmount
@@ -98,6 +98,26 @@ def test_several_dead_mounts_of_ours_are_taken_away(directory: Path, two_dead_mo
     with mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path)))) as below:
         assert os.path.samestat(os.fstat(below), directory.stat())
     assert two_dead_mounts == [fuse_mount(directory)]
+
+
+def test_where_mounts_cannot_be_moved(
+    directory: Path, two_dead_mounts: list[Mount], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for users other than root, and in containers that may not: the dead mount is taken away first."""
+
+    def refuse(_path: str) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(mountapi, "directory_below", refuse)
+    two_dead_mounts.pop()
+    seen = []
+
+    def mount(path: str) -> None:
+        seen.append(list(two_dead_mounts))
+        two_dead_mounts.append(fuse_mount(Path(path)))
+
+    with mounted_over(str(directory), mount):
+        assert seen == [[]]
 
 
 def test_what_lies_below_dead_mounts_is_not_covered(directory: Path, two_dead_mounts: list[Mount]) -> None:
