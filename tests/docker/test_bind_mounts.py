@@ -1,5 +1,6 @@
 """A mount of this machine, bound into containers that know nothing of it."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,46 @@ def test_users_of_all_kinds_share_what_they_make(store: MountedStore, containers
     assert (store.pipeline / "app" / "log").read_text().split() == users
     owners = {path.stat().st_uid for path in store.run.glob("*/mine")}
     assert owners == set(map(int, users))
+
+
+SHARING = {
+    "by the umask of the jobs": (["--allow-other"], "umask 002"),
+    "by that of the mount": (["--umask", "002"], ""),
+}
+
+
+@pytest.mark.parametrize("how", SHARING)
+def test_users_with_a_group_in_common(
+    make_mount: MakeMount, docker_engine: Engine, containers: Containers, how: str
+) -> None:
+    """A pipeline with the group and the mode 2775."""
+    options, first = SHARING[how]
+    store = make_mount(options=["--allow-other", *options], within=docker_engine.shared)
+    store.directory.chmod(0o755)
+    app = store.pipeline / "app"
+    app.mkdir()
+    os.chown(app, 0, 5000)
+    app.chmod(0o2775)
+    group = ("--group-add", "5000", *mount_in(store), *UNPRIVILEGED)
+    containers.sh(f"{first}\ncd /store/pipeline/app; echo 1 >k; mkdir d; echo 1 >d/k", *group, user="1001:1001")
+    containers.sh(f"{first}\ncd /store/pipeline/app; echo 2 >>k; echo 2 >d/k; mv d/k d/l", *group, user="1002:1002")
+    assert ((app / "k").read_text(), (app / "d" / "l").read_text()) == ("1\n2\n", "2\n")
+    stranger = containers.start_sh("echo 3 >>/store/pipeline/app/k", *mount_in(store), user="1003:1003")
+    assert stranger.wait() != 0
+    assert "Permission denied" in stranger.errors()
+
+
+def test_one_user_alone(make_mount: MakeMount, docker_engine: Engine, containers: Containers) -> None:
+    """A pipeline that belongs to the user: others may read there, and not write."""
+    store = make_mount(options=["--allow-other"], within=docker_engine.shared)
+    store.directory.chmod(0o755)
+    app = store.pipeline / "app"
+    app.mkdir()
+    os.chown(app, 1001, 1001)
+    containers.sh("echo 1 >/store/pipeline/app/k", *mount_in(store), *UNPRIVILEGED, user="1001:1001")
+    assert containers.sh("cat /store/pipeline/app/k", *mount_in(store), user="1002:1002") == "1\n"
+    stranger = containers.start_sh("echo 2 >/store/pipeline/app/new", *mount_in(store), user="1002:1002")
+    assert stranger.wait() != 0
 
 
 def test_a_job_goes_on_after_a_kill_of_the_daemon(
