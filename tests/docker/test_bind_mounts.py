@@ -84,6 +84,22 @@ def test_docker_kill_in_mid_write_publishes_nothing(store: MountedStore, contain
     assert key.read_text() == "whole\n"
 
 
+OUT_OF_MEMORY = "f = open('/store/pipeline/app/k', 'w'); f.write('half'); f.flush(); x = b'x' * 1_000_000_000"
+
+
+def test_a_writer_that_runs_out_of_memory_publishes_nothing(
+    store: MountedStore, containers: Containers, docker_image: str
+) -> None:
+    """The kernel kills it, in a container with a limit as anywhere."""
+    key = store.pipeline / "app" / "k"
+    key.write_text("whole")
+    limit = ("--memory", "64m", "--memory-swap", "64m", "--entrypoint", "python3", *mount_in(store))
+    job = containers.start("-c", OUT_OF_MEMORY, options=limit, image=docker_image)
+    assert job.wait() == 137
+    assert job.inspect(".State.OOMKilled") is True
+    assert key.read_text() == "whole"
+
+
 def test_users_of_all_kinds_share_what_they_make(store: MountedStore, containers: Containers) -> None:
     users = ["0", "1000", *map(str, random.Random(1).sample(range(2000, 2**31), 2))]
     for user in users:
