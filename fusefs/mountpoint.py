@@ -87,22 +87,28 @@ def _replace(path: str, below: int, mount: Callable[[str], None]) -> None:
     place = make_place()
     try:
         mount(place)
-        tree = mountapi.clone(place)
         try:
-            mountapi.attach(tree, path, beneath=True)
-            mountapi.detach(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                bare.protect(below)
-            mountapi.detach(path)
-            mountapi.attach(tree, path)
+            _move(place, path, below)
         finally:
-            os.close(tree)
             mountapi.detach(place)
     except OSError as error:
         raise MountError(f"the dead mount on {path} cannot be replaced: {error.strerror}") from error
     finally:
         os.rmdir(place)
+
+
+def _move(place: str, path: str, below: int) -> None:
+    tree = mountapi.clone(place)
+    try:
+        mountapi.attach(tree, path, beneath=True)
+        mountapi.detach(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            bare.protect(below)
+        mountapi.detach(path)
+        mountapi.attach(tree, path)
+    finally:
+        os.close(tree)
 
 
 def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:

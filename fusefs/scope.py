@@ -10,13 +10,13 @@ import contextlib
 import os
 from collections.abc import Collection
 
+from engine.catalog.lifetimes import HOME, KIND_OF_HOME
 from engine.errors import ExistsError, NotFoundError, NotPermittedError
-from engine.model import PIPELINES_INO, ROOT_INO, RUNS_INO, Effects, Node, ScopeKind, ScopeName
+from engine.model import ROOT_INO, Effects, Node, ScopeKind, ScopeName
 from engine.store import Store
 
-_HOMES = {PIPELINES_INO: ScopeKind.PIPELINE, RUNS_INO: ScopeKind.RUN}
 _NAMES_OF_HOMES = {b"pipeline": ScopeKind.PIPELINE, b"run": ScopeKind.RUN}
-_FIXED = {ROOT_INO, *_HOMES}
+_FIXED = {ROOT_INO, *KIND_OF_HOME}
 
 
 class Scope:
@@ -32,16 +32,16 @@ class Scope:
             return True
         if parent == ROOT_INO:
             return _NAMES_OF_HOMES.get(name) in self._kinds
-        return ScopeName(_HOMES[parent], name) in self._names
+        return ScopeName(KIND_OF_HOME[parent], name) in self._names
 
     def holds(self, node: Node, store: Store) -> bool:
         """Whether an inode is one that can be reached by the names that are shown."""
         if not self._names or node.ino == ROOT_INO:
             return True
-        if node.ino in _HOMES:
-            return _HOMES[node.ino] in self._kinds
+        if node.ino in KIND_OF_HOME:
+            return KIND_OF_HOME[node.ino] in self._kinds
         top = store.tree.node(node.scope)
-        return top is not None and top.parent in _HOMES and self.shows(top.parent, top.name)
+        return top is not None and top.parent in KIND_OF_HOME and self.shows(top.parent, top.name)
 
     def fixes(self, ino: int) -> bool:
         """Whether a directory is not to be changed through this mount, nor asked for what the store tells of it."""
@@ -58,16 +58,17 @@ class Scope:
         Returns what that did beside: a run that starts may make others expire. Raises StoreError.
         """
         effects = []
-        for home, name in self._missing(store):
+        for name in self._missing(store):
             with contextlib.suppress(ExistsError):  # another process was quicker
-                effects.append(store.tree.make_directory(home, name.name, mode, os.geteuid(), os.getegid())[1])
+                made = store.tree.make_directory(HOME[name.kind], name.name, mode, os.geteuid(), os.getegid())
+                effects.append(made[1])
         return effects
 
     def require(self, store: Store) -> None:
         """Raise NotFoundError where one of them is not there."""
-        for _, name in self._missing(store):
+        for name in self._missing(store):
             raise NotFoundError(f"there is no {name}, and a read-only mount makes none: make it first")
 
-    def _missing(self, store: Store) -> list[tuple[int, ScopeName]]:
-        wanted = sorted((home, name.name) for name in self._names for home in _HOMES if _HOMES[home] is name.kind)
-        return [(home, ScopeName(_HOMES[home], name)) for home, name in wanted if store.tree.child(home, name) is None]
+    def _missing(self, store: Store) -> list[ScopeName]:
+        wanted = sorted(self._names, key=lambda name: (name.kind, name.name))
+        return [name for name in wanted if store.tree.child(HOME[name.kind], name.name) is None]

@@ -13,9 +13,6 @@ from fusefs.presence import server
 ANSWER_SECONDS = 5.0
 """How long a mount has to answer."""
 
-_DEAD = 3
-"""What the process that asks ends with when nobody serves the mount."""
-
 
 class State(Enum):
     """What a mountpoint is at the moment."""
@@ -70,10 +67,8 @@ def _answer(path: str, seconds: float) -> State:
             os.closerange(0, 3)  # whoever reads our output is not to wait for a process that cannot end
             os.statvfs(path)
             code = 0
-        except OSError:
-            code = _DEAD
         finally:
-            os._exit(code)
+            os._exit(code)  # whatever went wrong: nobody serves the mount
     ended = os.pidfd_open(pid)
     try:
         if not select.select([ended], [], [], seconds)[0]:
