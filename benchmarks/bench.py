@@ -1,151 +1,176 @@
-"""Measures a mounted store next to the null filesystem, in the same run.
+"""Measures a mounted store and the engine beside their peers, all in one run on one machine.
 
-The rounds of the two alternate, because the same figure swings threefold on a machine that is busy: only the ratios
-travel. Both run in this machine's Python, and the store lies on a disk, never on tmpfs.
+Rounds of all targets alternate, because the same figure swings threefold on a machine that is busy: only ratios within
+a run travel. Stores lie on a disk, never on tmpfs.
 """
 
 import argparse
+import datetime
 import json
-import os
-import platform
-import statistics
+import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from types import FrameType
 
-import pyfuse3
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.status import Status
 
-from benchmarks.mounts import Target, fusefs, null_filesystem
-from benchmarks.workload import measure_large, measure_small
+from benchmarks import counted, daemon, engines, growth, history, large, limits, machine, many, plot, small
+from benchmarks.context import DEFAULT, FULL, QUICK, Context, Sizes
+from benchmarks.figures import Figures
+from benchmarks.goals import all_goals, evaluate
+from benchmarks.peers import PEERS, MissingError
+from benchmarks.report import WIDTH, print_report
+from benchmarks.workers import Workers
 
-UNITS = {
-    "puts": "/s",
-    "overwrites": "/s",
-    "first gets": "/s",
-    "gets": "/s",
-    "stats": "/s",
-    "write": "MiB/s",
-    "read": "MiB/s",
+PARTS: dict[str, Callable[[Context], None]] = {
+    "small": small.measure_one,
+    "processes": small.measure_many,
+    "large": large.measure,
+    "many": many.measure,
+    "limits": limits.measure,
+    "engine": engines.measure,
+    "counted": counted.measure,
+    "daemon": daemon.measure,
+    "growth": growth.measure,
 }
-
-Figures = dict[str, dict[str, list[float]]]
-"""By operation, then by target: one figure a round."""
+"""In the order in which they run: what fills the mounts comes last of those that use them."""
+_ON_MOUNTS = {"small", "processes", "large", "many", "limits"}
+RESULTS = Path(__file__).parent / "results"
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds: fewer rounds, smaller ones, 64 MiB")
-    parser.add_argument("--rounds", type=int, help="how often to measure each (5; 3 with --quick)")
-    parser.add_argument("--count", type=int, help="small objects a round (3000; 500 with --quick)")
-    parser.add_argument("--large", type=int, metavar="MIB", help="size of the large object (1024; 64 with --quick)")
-    parser.add_argument("--big", action="store_true", help="also write and read 4 GiB and tell the daemon's memory")
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where the store lies (/var/tmp)")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="less of everything: under two minutes")
+    much.add_argument("--full", action="store_true", help="4 GiB, and a million objects: an hour")
+    parser.add_argument("--only", nargs="+", metavar="PART", choices=PARTS, help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--peers", metavar="NAME,...", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, help="how often to measure each (5; 3 with --quick, 7 with --full)")
+    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where stores lie (/var/tmp)")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=RESULTS, help="where the plot is written")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument("--history", type=Path, metavar="FILE", default=history.FILE, help=argparse.SUPPRESS)
+    parser.add_argument("--record", action="store_true", help="add the ratios to benchmarks/history.jsonl")
     arguments = parser.parse_args(argv)
-    defaults = (3, 500, 64) if arguments.quick else (5, 3000, 1024)
-    for name, value in zip(("rounds", "count", "large"), defaults, strict=True):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
-        elif getattr(arguments, name) < 1:
-            parser.error(f"--{name}: at least 1")
-    if filesystem_type(arguments.directory) in ("tmpfs", "ramfs"):
+    arguments.peers = arguments.peers.split(",")
+    if unknown := set(arguments.peers) - PEERS.keys():
+        parser.error(f"--peers: nobody knows {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error("--rounds: at least 1")
+    if machine.filesystem_type(arguments.directory) in ("tmpfs", "ramfs"):
         parser.error(f"--directory: {arguments.directory} is in memory; a store is measured on a disk")
     return arguments
 
 
-def filesystem_type(directory: Path) -> str:
-    """Return the type of the filesystem that `directory` is on."""
-    resolved = directory.resolve()
-    best, found = -1, "unknown"
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mountpoint, kind, *_ = line.split()
-        if resolved.is_relative_to(mountpoint) and len(mountpoint) >= best:
-            best, found = len(mountpoint), kind
-    return found
+def chosen_sizes(arguments: argparse.Namespace) -> Sizes:
+    """How much to measure."""
+    sizes = QUICK if arguments.quick else FULL if arguments.full else DEFAULT
+    if arguments.rounds is not None:
+        sizes = replace(sizes, rounds=arguments.rounds, large_rounds=arguments.rounds)
+    return sizes
 
 
-def measure(targets: list[Target], arguments: argparse.Namespace, console: Console) -> Figures:
-    """Run all rounds, the targets taking turns at being first."""
-    figures: Figures = {operation: {target.name: [] for target in targets} for operation in UNITS}
-    for number in track(range(arguments.rounds), description="rounds", console=console, transient=True):
-        for target in targets if number % 2 == 0 else reversed(targets):
-            small = measure_small(target.directory, number, arguments.count)
-            large = measure_large(target.directory, number, arguments.large)
-            for operation, figure in {**small, **large}.items():
-                figures[operation][target.name].append(figure)
-    return figures
+def measure(
+    sizes: Sizes, parts: list[str], peers: list[str], directory: Path, console: Console
+) -> tuple[Figures, list[str]]:
+    """Mount what is needed, measure, and leave nothing behind, however it ends. Returns also which parts failed."""
+    failed = []
+    with (
+        console.status("starting") as status,
+        tempfile.TemporaryDirectory(prefix="fusefs-bench-", dir=directory.resolve()) as scratch,
+        ExitStack() as mounts,
+    ):
+        targets = []
+        for name in peers if _ON_MOUNTS.intersection(parts) else []:
+            try:
+                targets.append(mounts.enter_context(PEERS[name](Path(scratch))))
+            except MissingError as error:
+                console.print(f"{name} is left out: {error}")
+        # Last, so that it ends first: it may have something open on a mount.
+        worker = mounts.enter_context(Workers(1))
+        context = Context(sizes, Path(scratch), Figures(), _teller(status), worker, targets)
+        for part in parts:
+            start = monotonic()
+            try:
+                PARTS[part](context)
+            except Exception:
+                # What the others find out in a quarter of an hour is not to be lost.
+                failed.append(part)
+                console.print(f"{part}: failed\n{traceback.format_exc()}", markup=False, highlight=False)
+            else:
+                console.print(f"{part}: measured in {monotonic() - start:.0f} s")
+        for target in context.targets:
+            if target.lives:
+                context.figures.add("daemon", "peak memory", target.name, target.peak_rss_mib(), "MiB")
+        status.update("taking away")
+    return context.figures, failed
 
 
-def measure_memory(target: Target) -> dict[str, int]:
-    """Write and read 4 GiB, and return the daemon's peak before and after, in MiB."""
-    before = target.peak_rss_mib()
-    measure_large(target.directory, 0, 4096)
-    return {"before": before, "after": target.peak_rss_mib()}
+def _teller(status: Status) -> Callable[[str], None]:
+    return lambda text: status.update(text)
 
 
-def ratios(figures: Figures, name: str) -> dict[str, float]:
-    """Return each operation's median as a part of the null filesystem's."""
-    return {
-        operation: statistics.median(by_target[name]) / statistics.median(by_target["null"])
-        for operation, by_target in figures.items()
-    }
+@contextmanager
+def _ended_once() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, and let nothing interrupt that: everything is to be unmounted."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def leave(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
 
-def render(figures: Figures, names: list[str], arguments: argparse.Namespace) -> Table:
-    """Return the figures as a table: median, and in brackets the smallest and the largest."""
-    title = f"median (min - max) of {arguments.rounds} rounds of {arguments.count} objects and {arguments.large} MiB"
-    table = Table(title=title)
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("of null", justify="right")
-    part = ratios(figures, names[-1])
-    for operation, by_target in figures.items():
-        cells = [
-            f"{statistics.median(values):,.0f} ({min(values):,.0f} - {max(values):,.0f})"
-            for values in (by_target[name] for name in names)
-        ]
-        table.add_row(f"{operation} {UNITS[operation]}", *cells, f"{part[operation]:.0%}")
-    return table
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on beside the code."""
-    return {
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "pyfuse3": getattr(pyfuse3, "__version__", "unknown"),
-        "filesystem": filesystem_type(arguments.directory),
-    }
+    for number in before:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    console = Console()
-    memory: dict[str, int] | None = None
-    with tempfile.TemporaryDirectory(prefix="fusefs-bench-", dir=arguments.directory) as name, ExitStack() as mounts:
-        targets = [mounts.enter_context(mount(Path(name))) for mount in (null_filesystem, fusefs)]
-        figures = measure(targets, arguments, console)
-        if arguments.big:
-            memory = measure_memory(targets[-1])
-    names = [target.name for target in targets]
-    console.print(render(figures, names, arguments))
-    if memory is not None:
-        console.print(f"peak memory of the daemon: {memory['after']} MiB after 4 GiB, {memory['before']} MiB before")
+    # Tables that are cut off say nothing: on a narrower terminal the lines go on below.
+    console = Console(width=max(Console().width, WIDTH))
+    sizes = chosen_sizes(arguments)
+    parts = [part for part in PARTS if arguments.only is None or part in arguments.only]
+    described = machine.describe(arguments.directory)
+    peers = [name for name in PEERS if name in arguments.peers]
+    with _ended_once():
+        figures, failed = measure(sizes, parts, peers, arguments.directory, console)
+    report(arguments, sizes, figures, described, console)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def report(
+    arguments: argparse.Namespace, sizes: Sizes, figures: Figures, described: dict[str, str], console: Console
+) -> None:
+    """Print everything and write the files that were asked for."""
+    goals = all_goals(sizes)
+    outcomes = evaluate(goals, figures)
+    kept = history.ratios(figures, outcomes)
+    like = machine.digest(described)
+    before = history.last_like(arguments.history, like, sizes.mode)
+    print_report(console, figures, outcomes, None if before is None else history.movements(before, kept))
+    if before is None:
+        console.print(f"no {sizes.mode} run of a machine like this ({like}) is recorded")
+    console.print(", ".join(f"{name} {value}" for name, value in described.items()), highlight=False)
+    commit, now = machine.commit(), datetime.datetime.now(datetime.UTC)
+    picture = arguments.output / f"{sizes.mode}.png"
+    if plot.draw(figures, goals, picture, f"fusefs and its peers: {described['processor']}, {now:%Y-%m-%d}, {commit}"):
+        console.print(f"plot: {picture}")
     if arguments.json is not None:
-        report = {
-            "machine": machine(arguments),
-            "rounds": arguments.rounds,
-            "count": arguments.count,
-            "large_mib": arguments.large,
-            "figures": figures,
-            "of_null": ratios(figures, names[-1]),
-            "peak_rss_mib": memory,
-        }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        written = {"machine": described, "mode": sizes.mode, "commit": commit, "figures": figures.plain()}
+        written["goals"] = {o.goal.what: {"value": o.counted, "reached": o.reached} for o in outcomes}
+        arguments.json.write_text(json.dumps(written, indent=2) + "\n")
+    if arguments.record:
+        history.record(arguments.history, history.line(f"{now:%Y-%m-%d}", commit, sizes.mode, like, kept))

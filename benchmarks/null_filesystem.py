@@ -22,18 +22,18 @@ FILE_MODE = stat.S_IFREG | 0o644
 
 
 class NullFilesystem(pyfuse3.Operations):
-    """One directory of files without contents. All handlers run on one event loop, and none of them waits."""
+    """Files without contents, in directories. All handlers run on one event loop, and none of them waits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._inodes: dict[bytes, int] = {}
+        self._children: dict[int, dict[bytes, int]] = {pyfuse3.ROOT_INODE: {}}
+        self._listings: dict[int, list[tuple[bytes, int]]] = {}
         self._sizes: dict[int, int] = {}
         self._next_inode = pyfuse3.ROOT_INODE + 1
         self._zeros = bytes(LONGEST_READ)
         # One reply of each kind is enough: pyfuse3 has copied it before the next request is looked at.
         self._file = self._new_attributes(FILE_MODE)
-        self._root = self._new_attributes(DIRECTORY_MODE)
-        self._root.st_ino = pyfuse3.ROOT_INODE
+        self._directory = self._new_attributes(DIRECTORY_MODE)
 
     @staticmethod
     def _new_attributes(mode: int) -> pyfuse3.EntryAttributes:
@@ -44,8 +44,9 @@ class NullFilesystem(pyfuse3.Operations):
         return attributes
 
     def _attributes(self, inode: int) -> pyfuse3.EntryAttributes:
-        if inode == pyfuse3.ROOT_INODE:
-            return self._root
+        if inode in self._children:
+            self._directory.st_ino = pyfuse3.InodeT(inode)
+            return self._directory
         self._file.st_ino = pyfuse3.InodeT(inode)
         self._file.st_size = self._sizes[inode]
         return self._file
@@ -56,7 +57,7 @@ class NullFilesystem(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        inode = self._inodes.get(name)
+        inode = self._children[parent_inode].get(name)
         if inode is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return self._attributes(inode)
@@ -69,10 +70,14 @@ class NullFilesystem(pyfuse3.Operations):
         flags: pyfuse3.FlagT,
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        inode = self._inodes[name] = self._next_inode
-        self._next_inode += 1
+        inode = self._new_inode(parent_inode, name)
         self._sizes[inode] = 0
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=True), self._attributes(inode)
+
+    def _new_inode(self, parent_inode: int, name: bytes) -> int:
+        inode = self._children[parent_inode][name] = self._next_inode
+        self._next_inode += 1
+        return inode
 
     async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         if flags & os.O_TRUNC:
@@ -109,7 +114,46 @@ class NullFilesystem(pyfuse3.Operations):
         pass
 
     async def unlink(self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext) -> None:
-        del self._inodes[name]
+        del self._sizes[self._children[parent_inode].pop(name)]
+
+    async def rename(
+        self,
+        parent_inode_old: pyfuse3.InodeT,
+        name_old: pyfuse3.FileNameT,
+        parent_inode_new: pyfuse3.InodeT,
+        name_new: pyfuse3.FileNameT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        self._children[parent_inode_new][name_new] = self._children[parent_inode_old].pop(name_old)
+
+    async def mkdir(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: pyfuse3.FileNameT,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        inode = self._new_inode(parent_inode, name)
+        self._children[inode] = {}
+        return self._attributes(inode)
+
+    async def rmdir(self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext) -> None:
+        del self._children[self._children[parent_inode].pop(name)]
+
+    async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        self._listings[inode] = list(self._children[inode].items())
+        return pyfuse3.FileHandleT(inode)
+
+    async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._listings[fh]
+        for position in range(start_id, len(listing)):
+            name, inode = listing[position]
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), self._attributes(inode), position + 1):
+                break
+
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        self._listings.pop(fh, None)
 
 
 def main() -> None:
