@@ -57,9 +57,8 @@ class Counts:
 
     def wrap(self, operations: pyfuse3.Operations) -> None:
         """Count the requests that `operations` is handed from now on."""
-        for name, method in inspect.getmembers(operations, inspect.iscoroutinefunction):
-            if name in pyfuse3.Operations.__dict__:
-                setattr(operations, name, self._counted(name, method))
+        for name, _ in inspect.getmembers(pyfuse3.Operations, inspect.iscoroutinefunction):
+            setattr(operations, name, self._counted(name, getattr(operations, name)))
 
     def _counted(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(method)

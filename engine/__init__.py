@@ -10,11 +10,15 @@
 Nothing here knows of FUSE, of an event loop, or of the mount.
 """
 
+from typing import TYPE_CHECKING
+
 from engine import errors
 from engine.interface import ObjectEngine
 from engine.model import Effects, ObjectInfo, PipelineInfo, Removed, RunInfo, ScopeKind, ScopeName
-from engine.opening import open_store
-from engine.store import Store
+
+if TYPE_CHECKING:
+    from engine.opening import open_store
+    from engine.store import Store
 
 __all__ = [
     "Effects",
@@ -29,3 +33,16 @@ __all__ = [
     "errors",
     "open_store",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # SQLite and all that uses it, 30 ms: not for a command that opens no store.
+    if name == "open_store":
+        from engine.opening import open_store
+
+        return open_store
+    if name == "Store":
+        from engine.store import Store
+
+        return Store
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,15 +28,19 @@ class Numbers:
     @again_when_full
     def take(self) -> int:
         """A number that nothing in the store ever had. Not inside a transaction, which might be rolled back."""
+        while True:
+            with self._lock:
+                if self._next < self._end:
+                    self._next += 1
+                    return self._next - 1
+            self._fetch()
+
+    def _fetch(self) -> None:
+        with self._database.write():
+            end = self._database.value("UPDATE store SET next_id = next_id + ? RETURNING next_id", (_NUMBERS_AT_ONCE,))
+        # Only now: who holds the lock never waits for a transaction. Of two who fetch at once, one block is lost.
         with self._lock:
-            if self._next == self._end:
-                with self._database.write():
-                    self._end = self._database.value(
-                        "UPDATE store SET next_id = next_id + ? RETURNING next_id", (_NUMBERS_AT_ONCE,)
-                    )
-                self._next = self._end - _NUMBERS_AT_ONCE
-            self._next += 1
-            return self._next - 1
+            self._next, self._end = end - _NUMBERS_AT_ONCE, end
 
 
 class Contents:
@@ -48,11 +52,12 @@ class Contents:
         self.sessions = sessions
         self.numbers = Numbers(database)
         self._embedded = engine if isinstance(engine, SqliteEngine) else None
-        self._prefix = f"{database.value('SELECT id FROM store')}/"
+        self.prefix = f"{database.value('SELECT id FROM store')}/"
+        """What the keys of this store's values begin with in the content engine."""
         self._open: Counter[int] = Counter()
 
     def key(self, content: int) -> str:
-        return f"{self._prefix}{content:016x}"
+        return f"{self.prefix}{content:016x}"
 
     @property
     def shares_catalog(self) -> bool:
@@ -66,6 +71,10 @@ class Contents:
             return self.engine.read_object(self.key(content), offset, length)
         except NotFoundError as error:
             raise InternalError(f"the content engine has lost the value {self.key(content)}") from error
+
+    def read_now(self, content: int, offset: int, length: int) -> bytearray | None:
+        """As `read`, for a large value and without waiting for the disk; None when that is not possible."""
+        return None if self._embedded is None else self._embedded.read_now(self.key(content), offset, length)
 
     def pieces(self, content: int, size: int) -> Iterator[bytes]:
         """A value in pieces of bounded size."""
@@ -127,6 +136,7 @@ class Contents:
         if draft.large is not None:
             if draft.large.unstored_bytes:
                 draft.large.store(draft.large.take())
+            draft.large.sync()
             if self._embedded is None:
                 draft.large.seal()
         elif self._embedded is None:
@@ -161,6 +171,12 @@ class Contents:
         if draft.registered:
             self.database.rows("DELETE FROM draft WHERE content = ?", (draft.content,))
         return draft.content, size
+
+    def keep_small(self, content: int, value: bytes) -> None:
+        """Keep a small value under a number that nothing refers to yet, in the caller's transaction."""
+        if value:
+            assert self._embedded is not None
+            self._embedded.replace_small(self.key(content), value)
 
     def join(self, content: int, first: int, first_size: int, second: int, second_size: int) -> None:
         """Keep two values, one behind the other, as the value `content`; in the caller's transaction where shared."""

@@ -36,12 +36,19 @@ class LargeDraft(Protocol):
 
     def truncate(self, size: int) -> None: ...
 
-    def take(self) -> object:
-        """Set aside what is to be stored next; reads go on seeing it. None when there is nothing."""
+    def take(self, *, whole: bool = False) -> object:
+        """Set aside what is to be stored next; reads go on seeing it. None when there is nothing.
+
+        `whole`: not what is better stored together with what is written next.
+        """
         ...
 
     def store(self, batch: object) -> None:
         """Store what `take` set aside. May run in any thread, one call at a time. Raises StoreError."""
+        ...
+
+    def sync(self) -> None:
+        """Have what is stored survive a power cut, as far as what is going to refer to it may. Raises StoreError."""
         ...
 
     def seal(self) -> None:
@@ -211,11 +218,14 @@ class SpooledDraft:
         self._file.truncate(size)
         self.size = size
 
-    def take(self) -> object:
+    def take(self, *, whole: bool = False) -> object:
         return None
 
     def store(self, batch: object) -> None:
         raise AssertionError("a spooled draft has nothing to store before it is sealed")
+
+    def sync(self) -> None:
+        """The engine's put does that."""
 
     def seal(self) -> None:
         self._put(self._pieces())

@@ -69,6 +69,8 @@ def _check_path(path: Path, *, create: bool) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # For the owner alone, whatever the umask; SQLite gives its other files the same mode.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # Of a store that was deleted without it: nothing leads to what is in there any more.
+        path.with_name(f"{path.name}-data").unlink(missing_ok=True)
     except FileExistsError:
         return
     except OSError as error:
@@ -89,6 +91,7 @@ def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStore
     if not database.read_only:
         _apply_limits(database, settings)
         store.publisher.recover()
+        store.publisher.tidy()
     return store
 
 

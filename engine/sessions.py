@@ -31,16 +31,23 @@ class Sessions:
     def ensure(self) -> int:
         """Have a session, which others see as alive from now on. Not inside a transaction. Raises StoreError."""
         if not self.own:
-            with self._database.write():
-                number = self._database.value(
-                    "INSERT INTO session (seen, pid) VALUES ((SELECT clock_ns FROM store), ?) RETURNING id",
-                    (os.getpid(),),
-                )
-                if self._database.path is not None:
-                    # Locked before it can be seen: nobody takes it for dead.
-                    fcntl.fcntl(self._lock_file(), fcntl.F_OFD_SETLK, _lock_of(number))
-            self.own = int(number)
+            try:
+                with self._database.write():
+                    # Of several threads that come here at once, one begins the session of all.
+                    self.own = self.own or self._begin()
+            except BaseException:
+                self.own = 0
+                raise
         return self.own
+
+    def _begin(self) -> int:
+        number = self._database.value(
+            "INSERT INTO session (seen, pid) VALUES ((SELECT clock_ns FROM store), ?) RETURNING id", (os.getpid(),)
+        )
+        if self._database.path is not None:
+            # Locked before it can be seen: nobody takes it for dead.
+            fcntl.fcntl(self._lock_file(), fcntl.F_OFD_SETLK, _lock_of(number))
+        return int(number)
 
     def dead(self) -> list[int]:
         """The sessions whose processes are gone."""

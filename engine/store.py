@@ -4,12 +4,14 @@ What a filesystem needs is in `Store.tree`, `Store.publisher`, `Store.contents` 
 the thread that opened it.
 """
 
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from engine.catalog import eviction, lifetimes, nodes
+from engine import listing
+from engine.catalog import lifetimes, lowering, nodes
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
@@ -24,11 +26,12 @@ from engine.errors import (
     TooLargeError,
 )
 from engine.model import Effects, Kind, Node, ObjectInfo, PipelineInfo, RunInfo, ScopeKind, ScopeName
-from engine.names import split_key
+from engine.names import check_scope_name, split_key
 from engine.publishing import Publisher
 from engine.sessions import Sessions
 from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
+from engine.sqlite.small import read_small
 from engine.tree import Tree
 from engine.upkeep import Upkeep
 
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from engine.interface import ObjectEngine
 
 _STORE_BYTES = 4 * 1024 * 1024
-_PAGE = 256
+_CLOSING_S = 0.25
+"""How long closing a store goes on with its upkeep: what is left is for the next process."""
 
 
 class Store:
@@ -63,8 +67,10 @@ class Store:
         """Finish what can be finished now and let go of the store."""
         try:
             if not self.database.read_only:
-                while self.upkeep.sweep() or self.upkeep.reclaim():
+                until = time.monotonic() + _CLOSING_S
+                while (self.upkeep.sweep() or self.upkeep.reclaim()) and time.monotonic() < until:
                     pass
+                self.publisher.close()
                 self.sessions.end()
         finally:
             self.sessions.close()
@@ -73,7 +79,8 @@ class Store:
 
     def sync(self) -> None:
         """Return once everything done so far survives a power cut. Waits for the disk."""
-        self.engine.sync()
+        if not self.contents.shares_catalog:
+            self.engine.sync()
         self.database.sync()
 
     @property
@@ -120,7 +127,7 @@ class Store:
             tx = self._transaction()
             tx.rows("UPDATE scope SET object_limit = ? WHERE ino = ?", (limit, ino))
             objects, effective, _ = lifetimes.count(tx, ino, 0)
-            eviction.enforce(tx, ino, objects, effective, 0)
+            lowering.lower(tx, ino, objects, effective)
             return tx.effects()
 
     # Runs
@@ -132,6 +139,7 @@ class Store:
             tx = self._transaction()
             scope = ScopeName.run(name)
             lifetimes.make(tx, ino, scope, 0o755, uid, gid, pipeline=pipeline, protected=True)
+            self.tree.note_change()
             return tx.effects()
 
     def finish_run(self, name: bytes) -> Effects:
@@ -141,6 +149,7 @@ class Store:
             tx = self._transaction()
             row = tx.rows("UPDATE scope SET protected = 0 WHERE ino = ? RETURNING pipeline", (ino,))[0]
             lifetimes.expire(tx, row[0])
+            self.tree.note_change()
             return tx.effects()
 
     def list_runs(self) -> list[RunInfo]:
@@ -171,28 +180,32 @@ class Store:
         IsDirectoryError, NotDirectoryError, InvalidError, NameTooLongError, TooLargeError and OutOfSpaceError.
         """
         *directories, name = split_key(key)
-        self._check_put(scope, key, force)
         draft = Draft(self.contents)
         try:
+            if not isinstance(content, bytes):
+                # What can be known before the value is read, which may take long.
+                self._look_at(scope, key, force)
             self._fill(draft, [content] if isinstance(content, bytes) else content)
-            parent = self._make_directories(lifetimes.find(self.database, scope), directories, uid, gid)
-            old = self.tree.child(parent, name)
-            old = old if old is not None and old.kind == Kind.OBJECT else None
-            mode, uid, gid = (0o644, uid, gid) if old is None else (old.mode, old.uid, old.gid)
-            xattrs = None if old is None else old.xattrs
-            how = How.REPLACE if force else How.CREATE
-            put = Put(self.contents.numbers.take(), parent, name, mode, uid, gid, how=how, xattrs=xattrs)
-            return self.publisher.publish(put, draft).effects
+            with self.database.turn():
+                home, old = self._look_at(scope, key, force)
+                parent = home if not directories else self._make_directories(home, directories, uid, gid)
+                mode, uid, gid = (0o644, uid, gid) if old is None else (old.mode, old.uid, old.gid)
+                xattrs = None if old is None else old.xattrs
+                how = How.REPLACE if force else How.CREATE
+                put = Put(self.contents.numbers.take(), parent, name, mode, uid, gid, how=how, xattrs=xattrs)
+                return self.publisher.publish(put, draft).effects
         finally:
             self.publisher.abandon(draft)
 
-    def _check_put(self, scope: ScopeName, key: bytes, force: bool) -> None:
-        """Raise what can be known before the value is read."""
-        old = self._find(lifetimes.find(self.database, scope), split_key(key))
+    def _look_at(self, scope: ScopeName, key: bytes, force: bool) -> tuple[int, Node | None]:
+        """The directory of a pipeline or run, and what a Put of a key is going to replace there."""
+        home = lifetimes.find(self.database, scope)
+        old = self._find(home, split_key(key))
         if old is not None and old.kind == Kind.DIRECTORY:
             raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
         if old is not None and not force:
             raise ExistsError(f"{scope} has an object {_show(key)} already: --force replaces it")
+        return home, old if old is not None and old.kind == Kind.OBJECT else None
 
     def _fill(self, draft: Draft, pieces: Iterable[bytes]) -> None:
         most = self.max_object_size
@@ -201,7 +214,7 @@ class Store:
                 raise TooLargeError(f"the value is larger than max_object_size, {most} bytes")
             draft.write(draft.size, piece)
             if draft.large is not None and draft.large.unstored_bytes >= _STORE_BYTES:
-                draft.large.store(draft.large.take())
+                draft.large.store(draft.large.take(whole=True))
 
     def _make_directories(self, ino: int, parts: list[bytes], uid: int, gid: int) -> int:
         for part in parts:
@@ -218,6 +231,12 @@ class Store:
 
         Raises NotFoundError and IsDirectoryError. To be read to its end, or closed, before the store is.
         """
+        if self.contents.shares_catalog:
+            check_scope_name(scope.kind.name.lower(), scope.name)
+            home = lifetimes.HOME[scope.kind]
+            small = read_small(self.database, home, scope.name, split_key(key), self.contents.prefix)
+            if small is not None:
+                return _whole(small)
         pieces = self._read(scope, key)
         next(pieces)
         return pieces
@@ -226,7 +245,11 @@ class Store:
         if self.contents.shares_catalog and self.database.path is not None:
             # One moment of the database for all of the value, on a connection of its own: nobody can delete it before
             # the end, and this store can go on meanwhile.
-            with closing(Database(self.database.path, read_only=True)) as database, database.snapshot():
+            with (
+                closing(Database(self.database.path, read_only=True)) as database,
+                database.slots.reading(),
+                database.snapshot(),
+            ):
                 yield from Store(database, SqliteEngine({}, database))._read_pinned(scope, key)
         else:
             if not self.database.read_only:
@@ -244,27 +267,11 @@ class Store:
 
     def list_objects(self, scope: ScopeName, prefix: bytes = b"") -> Iterator[ObjectInfo]:
         """The objects of a pipeline or run whose keys begin with `prefix`, literally, in the order of their bytes."""
-        ino = lifetimes.find(self.database, scope)
-        return self._walk(ino, b"", prefix)
+        return listing.objects(self.tree, lifetimes.find(self.database, scope), prefix)
 
-    def _walk(self, ino: int, path: bytes, prefix: bytes) -> Iterator[ObjectInfo]:
-        # Names sort as their keys do once a directory's has its slash: "a-b" comes before "a/b".
-        entries = sorted(
-            (node.name + b"/" if node.kind == Kind.DIRECTORY else node.name, node)
-            for node in self._entries(ino, prefix[len(path) :].split(b"/")[0] if len(prefix) > len(path) else b"")
-        )
-        for name, node in entries:
-            key = path + name
-            if node.kind == Kind.OBJECT and key.startswith(prefix):
-                yield ObjectInfo(key, node.size, node.mtime_ns, node.put_ns)
-            elif node.kind == Kind.DIRECTORY and (key.startswith(prefix) or prefix.startswith(key)):
-                yield from self._walk(node.ino, key, prefix)
-
-    def _entries(self, ino: int, prefix: bytes) -> Iterator[Node]:
-        after = b""
-        while page := self.tree.children(ino, after, _PAGE):
-            yield from (node for node in page if node.name.startswith(prefix))
-            after = page[-1].name
+    def object_info(self, scope: ScopeName, key: bytes) -> ObjectInfo:
+        """One object as a listing shows it. Raises NotFoundError and IsDirectoryError."""
+        return listing.info(self._object(scope, key), key)
 
     def delete_object(self, scope: ScopeName, key: bytes) -> Effects:
         """Delete an object. Raises NotFoundError and IsDirectoryError."""
@@ -288,6 +295,10 @@ class Store:
             if node is None:
                 return None
         return node
+
+
+def _whole(value: bytes) -> Generator[bytes]:
+    yield value
 
 
 def _show(key: bytes) -> str:

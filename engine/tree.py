@@ -21,6 +21,7 @@ from engine.model import (
     Kind,
     Node,
     Removed,
+    ScopeKind,
     ScopeName,
     Space,
 )
@@ -32,6 +33,7 @@ _RMDIR_FORGIVES_S = 60
 """How long an object that came back does not keep its directory from being removed: `rm -r` could not know of it."""
 
 _FORGIVEN_AT_MOST = 64
+_RUNS_KNOWN = 10_000
 
 
 class Tree:
@@ -40,8 +42,22 @@ class Tree:
     def __init__(self, database: Database, contents: Contents) -> None:
         self._database = database
         self._contents = contents
+        self._expiring = lifetimes.Expiring(database)
+        self._expires_next: dict[int, bool] = {}
+        """What `expires_next` has found out, until a run comes or goes."""
+        self._elsewhere = 0
         self._came_back: dict[int, float] = {}
         """When objects came back because of a deletion in this process, by inode."""
+
+    @property
+    def changes(self) -> int:
+        """A number that is another after every change by this process, and every one that `note_change` tells of."""
+        return self._database.writes.count + self._elsewhere
+
+    def note_change(self) -> None:
+        """Another process has changed something, or a run has come or gone other than by this tree."""
+        self._elsewhere += 1
+        self._expires_next.clear()
 
     def node(self, ino: int) -> Node | None:
         return nodes.by_ino(self._database, ino)
@@ -54,20 +70,25 @@ class Tree:
         return nodes.after_name(self._database, parent, after, limit)
 
     def expires_next(self, ino: int) -> bool:
-        """Whether `ino` is a run that the start of one more would make expire."""
-        return lifetimes.expires_next(self._database, ino)
+        """Whether `ino` is a run that the start of one more would make expire, as far as `note_change` was told."""
+        known = self._expires_next.get(ino)
+        if known is None:
+            if len(self._expires_next) >= _RUNS_KNOWN:
+                self._expires_next.clear()
+            known = self._expires_next[ino] = self._expiring.is_next(ino)
+        return known
 
     def next_victims(self, parent: int) -> list[Node]:
         """What a Put of a new name in the directory `parent` would evict, if it came now."""
-        row = self._database.row(
-            "SELECT scope.ino, objects + 1 - coalesce(scope.object_limit, store.object_limit)"
-            " FROM node JOIN scope ON scope.ino = node.scope, store WHERE node.ino = ? AND scope.kind = 1"
-            " AND coalesce(scope.object_limit, store.object_limit) BETWEEN 1 AND objects",
-            (parent,),
-        )
-        if row is None:
+        home = lifetimes.home(self._database, parent)
+        if home is None or home[1] != ScopeKind.PIPELINE:
             return []
-        return [Node._make(found) for found in self._database.rows(eviction.VICTIMS, (row[0], 0, row[1]))]
+        ino, _, objects, limit = home
+        if limit is None:
+            limit = self._database.value("SELECT object_limit FROM store")
+        if not 0 < limit <= objects:
+            return []
+        return [Node._make(found) for found in self._database.rows(eviction.VICTIMS, (ino, 0, objects + 1 - limit))]
 
     def make_directory(
         self, parent: int, name: bytes, mode: int, uid: int, gid: int
@@ -83,6 +104,7 @@ class Tree:
             if parent in lifetimes.KIND_OF_HOME:
                 scope = ScopeName(lifetimes.KIND_OF_HOME[parent], name)
                 node = lifetimes.make(tx, ino, scope, mode, uid, gid)
+                self._expires_next.clear()
                 return node, tx.effects(), lifetimes.next_to_expire(tx, ino)
             check_part(name)
             home = nodes.touch_directory(tx, parent)
@@ -146,6 +168,7 @@ class Tree:
             nodes.delete(tx, node)
             if node.scope == node.ino:
                 lifetimes.drop(tx, node.ino)
+                self._expires_next.clear()
             tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, parent))
             return node
 

@@ -1,8 +1,9 @@
-"""What is done behind the scenes, in steps of bounded size: deleting values, sweeping, news from other processes.
+"""What is done behind the scenes, in steps of bounded length: deleting values, sweeping, news from other processes.
 
-`news` and `sweep` belong to the thread of the store; `reclaim` may run in any other.
+`news` belongs to the thread of the store; `work` and what it consists of may run in any other.
 """
 
+import math
 import time
 from typing import NamedTuple
 
@@ -13,7 +14,21 @@ from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full, is_nearly_full
 
 _AT_ONCE = 200
+_STEP_S = 0.002
+"""How long one step may keep the store's lock, about: somebody may be waiting for it."""
+_TURN_S = 0.1
+"""How long `work` goes on before it returns."""
 _ENDLESS = 2**63 - 1
+
+
+_ANYTHING_TO_SWEEP = (
+    "SELECT EXISTS (SELECT 1 FROM doomed) OR EXISTS (SELECT 1 FROM evicted WHERE evicted_ns < ?1)"
+    " OR EXISTS (SELECT 1 FROM moved WHERE moved_ns < ?1)"
+)
+_CHANGES = (
+    "SELECT seq, session, content, EXISTS (SELECT 1 FROM pin WHERE pin.content = change.content) FROM change"
+    " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
 
 
 class News(NamedTuple):
@@ -36,21 +51,57 @@ class Upkeep:
         self._contents = contents
         self._pinned: set[int] = set()
         """The values for which this process has a row in `pin`."""
+        self._read_to = 0
+        """The row of `change` up to which `reclaim` has read."""
+        self._waiting: float = math.inf
+        """The first of those rows that is for this process to delete, but not yet."""
+        self._others: set[int] = set()
+        """The other sessions at that time."""
+
+    def work(self) -> bool:
+        """Do steps of everything there is to do, for a moment. Returns whether there is more. For a thread.
+
+        Between the steps it rests for as long as they took, so that others get at the store and the processor.
+        """
+        end = time.monotonic() + _TURN_S
+        more = True
+        while more and time.monotonic() < end:
+            more = False
+            for step in (self.sweep, self.reclaim, self.ripen):
+                began = time.monotonic()
+                more = step() or more
+                time.sleep(time.monotonic() - began)
+            self.checkpoint()
+        return more
+
+    @property
+    def anything_to_do(self) -> bool:
+        """Whether `work` may have something to do."""
+        return (
+            self._anything_to_sweep()
+            or self.anything_to_reclaim()
+            or self._database.slots.has_unripe()
+            or self.checkpoint_due
+        )
+
+    def _anything_to_sweep(self) -> bool:
+        return bool(self._database.value(_ANYTHING_TO_SWEEP, (self._displaced_before(),)))
+
+    def _displaced_before(self) -> int:
+        return time.time_ns() - (0 if is_nearly_full(self._database) else eviction.KEEP_DISPLACED_NS)
 
     @again_when_full
     def sweep(self) -> bool:
-        """Do a piece of what removed pipelines and runs and old evictions left. Returns whether there is more."""
-        full = is_nearly_full(self._database)
-        old = time.time_ns() - (0 if full else eviction.KEEP_DISPLACED_NS)
-        if not self._database.value(
-            "SELECT EXISTS (SELECT 1 FROM doomed) OR EXISTS (SELECT 1 FROM evicted WHERE evicted_ns < ?1)"
-            " OR EXISTS (SELECT 1 FROM moved WHERE moved_ns < ?1)",
-            (old,),
-        ):
+        """Do a step of what removed pipelines and runs and old evictions left. Returns whether there is more."""
+        if not self._anything_to_sweep():
             return False
+        full = is_nearly_full(self._database)
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
-            return lifetimes.sweep(tx, _AT_ONCE) > 0 or eviction.forget_old(tx, _AT_ONCE, everything=full) == _AT_ONCE
+            until = time.monotonic() + _STEP_S
+            if lifetimes.sweep(tx, _AT_ONCE, until) > 0:
+                return True
+            return eviction.forget_old(tx, _AT_ONCE, everything=full) == _AT_ONCE
 
     def anything_to_reclaim(self) -> bool:
         """Whether a call of `reclaim` may have something to do."""
@@ -61,49 +112,76 @@ class Upkeep:
         """Delete some of the values that nobody refers to and nobody has open. Returns whether there may be more.
 
         What a live session took away is its own to delete: only it knows what it has open. Everything else goes when
-        every other live session has acknowledged it.
+        every other live session has acknowledged it. A call reads a part of the rows and begins where the last one
+        ended, so that those which have to wait are not read again and again.
         """
-        own = self._contents.sessions.own
-        # As many as one call can do: after the expiry of a large run there are far more, to be read by every call.
-        limit = _AT_ONCE + len(self._contents.pinned())
-        rows = self._database.rows(
-            "SELECT seq, content FROM change WHERE (session = ?1 OR ("
-            "  NOT EXISTS (SELECT 1 FROM session WHERE id = change.session)"
-            "  AND seq <= coalesce((SELECT seen FROM session WHERE id = ?1), ?2)))"
-            " AND NOT EXISTS (SELECT 1 FROM session WHERE id <> ?1 AND seen < seq)"
-            " AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.content = change.content) ORDER BY seq LIMIT ?3",
-            (own, _ENDLESS, limit),
-        )
-        free = [(seq, content) for seq, content in rows if not self._contents.is_pinned(content)]
+        rows = self._next_changes()
+        free = [(seq, content) for seq, content, is_free in rows if is_free]
         done: list[tuple[int]] = []
-        if self._contents.shares_catalog:
+        if free and self._contents.shares_catalog:
             with self._database.joined():
-                self._delete(free[:_AT_ONCE], done)
+                self._delete(free, done)
                 self._forget(done)
+        elif free:
+            self._delete(free, done)
+            with self._database.joined():
+                self._forget(done)
+        if len(done) < len(free):
+            self._read_to = free[len(done)][0] - 1
+        elif len(rows) == _AT_ONCE:
+            self._read_to = rows[-1][0]
         else:
-            self._delete(free[:_AT_ONCE], done)
-            with self._database.joined():
-                self._forget(done)
-        return len(free) > len(done) or (len(rows) == limit and bool(done))
+            last = rows[-1][0] if rows else self._read_to
+            self._read_to = int(min(last, self._waiting - 1))
+            self._waiting = math.inf
+            return False
+        return True
+
+    def ripen(self) -> bool:
+        """Give back the space of deleted chunks in the data file. Waits for the disk. Returns whether there is more."""
+        return self._database.slots.has_unripe() and self._database.slots.ripen()
+
+    def _next_changes(self) -> list[tuple[int, int, bool]]:
+        """The rows of `change` behind the last that was read: their numbers, their values, and whether they may go."""
+        own = self._contents.sessions.own
+        others: dict[int, int] = {number: seen for number, seen in self._database.rows("SELECT id, seen FROM session")}
+        seen = others.pop(own, _ENDLESS)
+        if others.keys() != self._others:
+            # What one that is gone now had taken away was passed over.
+            self._others, self._read_to, self._waiting = set(others), 0, math.inf
+        rows = self._database.rows(_CHANGES, (self._read_to, min(others.values(), default=_ENDLESS), _AT_ONCE))
+        found = []
+        for seq, session, content, pinned in rows:
+            is_free = session not in others and not pinned and not self._contents.is_pinned(content)
+            is_free = is_free and (session == own or seq <= seen)
+            if not is_free and session not in others:
+                self._waiting = min(self._waiting, seq)
+            found.append((seq, content, is_free))
+        return found
 
     def _delete(self, rows: list[tuple[int, int]], done: list[tuple[int]]) -> None:
+        until = time.monotonic() + _STEP_S
         for seq, content in rows:
             if content and not self._contents.delete_some(content):
                 # A large value goes in pieces, so that nobody waits long for the lock: the rest is for the next call.
                 return
             done.append((seq,))
+            if time.monotonic() > until:
+                return
 
     def _forget(self, done: list[tuple[int]]) -> None:
         for row in done:
             self._database.rows("DELETE FROM change WHERE seq = ?", row)
 
-    def news(self) -> list[News]:
-        """What other processes took away or changed and this one has not acknowledged yet, oldest first."""
+    def news(self, at_most: int = -1) -> list[News]:
+        """What other processes took away or changed and this one has not acknowledged yet, oldest first: all of it, or
+        up to `at_most`.
+        """
         own = self._contents.sessions.own
         rows = self._database.rows(
             "SELECT seq, ino, parent, name, content FROM change WHERE session <> ?1"
-            " AND seq > (SELECT seen FROM session WHERE id = ?1) ORDER BY seq",
-            (own,),
+            " AND seq > (SELECT seen FROM session WHERE id = ?1) ORDER BY seq LIMIT ?2",
+            (own, at_most),
         )
         return [News._make(row) for row in rows]
 

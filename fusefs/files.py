@@ -8,6 +8,7 @@ from engine.errors import StoreError, TooLargeError
 from fusefs.callers import Caller
 from fusefs.closers import Closing, closing
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
+from fusefs.openers import Openers
 from fusefs.opening import Opening
 from fusefs.publication import Publication, sync
 from fusefs.reading import ReadAhead
@@ -23,6 +24,7 @@ class Files:
         self._publication = publication
         self._opening = opening
         self._readahead = ReadAhead(state.store.contents)
+        self._openers = Openers()
 
     async def open(self, ino: int, flags: int, caller: Caller) -> int:
         """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
@@ -32,7 +34,7 @@ class Files:
             await self.truncate_copy(handle.writers, handle.copy, 0)
         return number
 
-    async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
+    async def read(self, number: int, offset: int, length: int) -> bytes | bytearray | memoryview:
         """Up to `length` bytes; fewer only at the end. Raises StoreError."""
         handle = self._state.handles[number]
         if isinstance(handle, ReadHandle):
@@ -128,13 +130,17 @@ class Files:
         """One descriptor of the file is closed; others may be open. Raises StoreError, which close() returns."""
         handle = self._state.handles[number]
         if isinstance(handle, WriteHandle):
-            handle.note_close(
-                await closing(handle.opener.pid, handle.closed_before, lambda: self._other_openers(handle))
-            )
+            handle.note_close(await self._closing(handle))
             if handle.closing is Closing.PLAIN:
                 await self._publication.prepare(handle)
             else:
                 self._publication.leave_unfinished(handle)
+
+    async def _closing(self, handle: WriteHandle) -> Closing:
+        pid = handle.opener.pid
+        if not handle.closed_before and self._openers.nobody_exits(pid):
+            return Closing.PLAIN
+        return await closing(pid, handle.closed_before, lambda: self._other_openers(handle))
 
     def _other_openers(self, handle: WriteHandle) -> set[int]:
         return {other.opener.pid for other in self._state.handles.writers()} - {handle.opener.pid}

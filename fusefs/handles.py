@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import NamedTuple
 
 from engine.model import FIRST_FREE_ID, Node
 from engine.tree import Tree
@@ -66,13 +65,8 @@ class PeekHandle:
         self.copy = copy
 
 
-class Entry(NamedTuple):
-    """A name in a listing."""
-
-    node: Node
-    """What it stands for now; when it is gone, what it stood for."""
-    position: int
-    exists: bool
+Entry = tuple[Node, int, bool]
+"""A name in a listing: what it stands for now, or stood for when it is gone; its position; and whether it is there."""
 
 
 class DirectoryHandle:
@@ -93,6 +87,13 @@ class DirectoryHandle:
         self.node = node
         self._whole: list[Node] | None = None
         """All of a small directory, when it was last listed from the start."""
+        self._page: list[Node] = []
+        """What was read last of a large directory, behind the position `_behind`."""
+        self._behind = 0
+        self._next = 0
+        """Which of the page is to be given out next."""
+        self._changes = 0
+        """How much had changed in the store when the page was read: it is right while nothing has since."""
         self._names: dict[int, bytes] = {}
         """The names of the positions in a large directory that were given out last."""
 
@@ -115,17 +116,34 @@ class DirectoryHandle:
         now = {node.name: node for node in self._tree.children(self.node.ino, b"", _PAGE)} if rest else {}
         for node in rest:
             current = now.get(node.name)
-            yield Entry(current or node, node.ino, current is not None)
+            yield current or node, node.ino, current is not None
 
     def _paged(self, position: int) -> Iterator[Entry]:
-        after = b"" if position in self._START else self._name_at(position)
-        while page := self._tree.children(self.node.ino, after, _PAGE):
-            for node in page:
-                self._names[node.ino] = node.name
-                yield Entry(node, node.ino, True)
-            after = page[-1].name
-            while len(self._names) > _REMEMBERED:
-                del self._names[next(iter(self._names))]
+        if not self._goes_on(position):
+            self._read_page(position, b"" if position in self._START else self._name_at(position))
+        while self._page:
+            index = self._next
+            try:
+                for node in self._page if not index else self._page[index:]:
+                    yield node, node[0], True
+                    index += 1
+            finally:
+                # The last one is still to be given out when there was no room for it in this answer.
+                self._next = index
+            last = self._page[-1]
+            self._read_page(last.ino, last.name)
+
+    def _goes_on(self, position: int) -> bool:
+        if not self._page or self._changes != self._tree.changes:
+            return False
+        return position == (self._page[self._next - 1].ino if self._next else self._behind)
+
+    def _read_page(self, position: int, after: bytes) -> None:
+        self._changes, self._behind, self._next = self._tree.changes, position, 0
+        self._page = self._tree.children(self.node.ino, after, _PAGE)
+        self._names.update((node.ino, node.name) for node in self._page)
+        while len(self._names) > _REMEMBERED:
+            del self._names[next(iter(self._names))]
 
     def _name_at(self, position: int) -> bytes:
         name = self._names.get(position)

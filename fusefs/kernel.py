@@ -18,6 +18,7 @@ LONG_S = 60.0
 """How long the kernel may keep entries and attributes without asking."""
 
 _WAIT_AT_MOST_S = 5.0
+_READ_AHEAD_KIB = 1024
 
 log = logging.getLogger(__name__)
 
@@ -27,37 +28,42 @@ class KernelCache:
 
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[tuple[int, bytes]](math.inf)
-        self._lookups: dict[int, int] = {}
-        self._cached: set[int] = set()
+        self._known: dict[int, int] = {}
+        """The kernel's references to each inode, times two; and one when it may hold the inode under a name for long.
+
+        One small number for both: the kernel may know millions of inodes.
+        """
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
-        self._lookups[ino] = self._lookups.get(ino, 0) + 1
-        if cached:
-            self._cached.add(ino)
+        known = self._known.get(ino, 0) + 2
+        self._known[ino] = known | 1 if cached else known
 
     def forget(self, ino: int, count: int) -> bool:
         """The kernel dropped `count` references. Returns whether these were the last."""
-        left = self._lookups.get(ino, 0) - count
-        if left > 0:
-            self._lookups[ino] = left
+        left = self._known.get(ino, 0) - 2 * count
+        if left > 1:
+            self._known[ino] = left
             return False
-        self._lookups.pop(ino, None)
-        self._cached.discard(ino)
+        self._known.pop(ino, None)
         return True
 
     def knows(self, ino: int) -> bool:
         """Whether the kernel may still ask about this inode."""
-        return ino in self._lookups
+        return ino in self._known
 
     def may_cache(self, ino: int) -> bool:
         """Whether the kernel may answer for this inode's name without asking."""
-        return ino in self._cached
+        return bool(self._known.get(ino, 0) & 1)
+
+    def _note_dropped(self, ino: int) -> None:
+        if ino in self._known:
+            self._known[ino] &= ~1
 
     def drop_soon(self, gone: Removed) -> None:
         """Have an entry forgotten as soon as its directory is free; for where waiting could deadlock."""
-        if gone.ino in self._cached:
-            self._cached.discard(gone.ino)
+        if self.may_cache(gone.ino):
+            self._note_dropped(gone.ino)
             self._send.send_nowait((gone.parent, gone.name))
 
     def drop_name_soon(self, parent: int, name: bytes) -> None:
@@ -71,7 +77,7 @@ class KernelCache:
 
     def drop_attributes(self, ino: int) -> None:
         """Have cached attributes forgotten. Takes no lock that a request could hold."""
-        if ino in self._lookups:
+        if ino in self._known:
             try:
                 pyfuse3.invalidate_inode(ino, attr_only=True)
             except OSError as error:
@@ -79,9 +85,21 @@ class KernelCache:
 
     async def drop(self, parent: int, name: bytes, ino: int) -> None:
         """Have an entry forgotten before this returns, or at least asked for, if its directory is busy for long."""
-        self._cached.discard(ino)
+        self._note_dropped(ino)
         with trio.move_on_after(_WAIT_AT_MOST_S):
             await trio.to_thread.run_sync(_invalidate, parent, name, abandon_on_cancel=True)
+
+
+def read_further_ahead(connection: int) -> None:
+    """Have the kernel ask for more of a large value at once, where we may: it begins with 128 KiB (sysfs, class/bdi).
+
+    `connection` is the minor number of the mount's device.
+    """
+    try:
+        with open(f"/sys/class/bdi/0:{connection}/read_ahead_kb", "w") as setting:
+            setting.write(str(_READ_AHEAD_KIB))
+    except OSError as error:
+        log.debug("reading ahead is left as it is: %s", error)
 
 
 def _invalidate(parent: int, name: bytes) -> None:

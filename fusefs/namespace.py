@@ -38,7 +38,7 @@ class Namespace:
         if self._state.writers.repeats(pid, node):
             assert node is not None
             writers = self._state.writers.edit(node)
-            writers.expect(pid)
+            writers.expect(pid, truncates=writers.truncating == pid)
         if writers is not None and self._shows_private(writers, node, pid):
             return writers.as_node(pid), 0.0
         if node is None:
@@ -81,10 +81,13 @@ class Namespace:
             yield b".", handle.node, 0.0, handle.SELF
         if position in (0, handle.SELF):
             yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
+        scope, state = self._state.scope, self._state
+        # As nearly always: then the question need not be asked for each.
+        all_long = not state.at_risk and not state.writers and handle.node.ino != RUNS_INO
         for node, behind, exists in handle.entries(position):
-            if not self._state.scope.shows(node.parent, node.name):
+            if scope and not scope.shows(node.parent, node.name):
                 continue
-            yield node.name, node, self.timeout(node) if exists else 0.0, behind
+            yield node[2], node, LONG_S if exists and all_long else self.timeout(node) if exists else 0.0, behind
 
     def make_directory(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
         """mkdir(2); in /pipeline it makes a pipeline, in /run it starts a run. Raises StoreError."""

@@ -103,7 +103,7 @@ class Opening:
             writers.expected.pop(pid, None)
             return handle
         if not for_reading:
-            self.expect_writer(ino, pid)
+            self.expect_writer(ino, pid, truncates=bool(flags & os.O_TRUNC))
             raise StaleError
         node = self._state.value(ino)
         if node is None:
@@ -118,7 +118,7 @@ class Opening:
             copy.peeks += 1
         return self._state.handles.add(PeekHandle(writers, copy))
 
-    def expect_writer(self, ino: int, pid: int) -> None:
+    def expect_writer(self, ino: int, pid: int, *, truncates: bool = False) -> None:
         """A published object is to be written: its caller is about to look the name up again, for the private inode.
 
         By then the name may stand for something else, or be free.
@@ -128,7 +128,7 @@ class Opening:
         node = self._state.store.tree.node(ino) or self._state.value(ino)
         current = None if node is None else self._state.store.tree.child(node.parent, node.name)
         if current is not None and current.kind == Kind.OBJECT:
-            self._state.writers.edit(current).expect(pid)
+            self._state.writers.edit(current).expect(pid, truncates=truncates)
 
     def _attach(self, writers: Writers, flags: int, caller: Caller, *, creates: bool) -> int:
         self._follow_others(writers)

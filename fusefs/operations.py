@@ -8,7 +8,8 @@ import errno
 import functools
 import logging
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
 import pyfuse3
@@ -21,25 +22,34 @@ from fusefs.errnos import errno_of
 from fusefs.files import Files
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
-from fusefs.packing import caller, file, packed
+from fusefs.packing import caller, file, pack, packed
 from fusefs.publication import Publication, sync
+from fusefs.serving import Serving
 from fusefs.state import MountState, StaleError
 
 log = logging.getLogger(__name__)
 
 _FRAGMENT_BYTES = 4096
+_DOTS = (b".", b"..")
 
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def handler(function: Handler) -> Handler:
     """Let a request handler raise FUSEError only."""
 
     @functools.wraps(function)
-    async def guarded(*arguments: Any) -> Any:
-        arguments[0]._state.note_use()
+    @types.coroutine
+    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        operations = arguments[0]
+        operations._state.note_use()
         try:
-            return await function(*arguments)
+            coroutine = function(*arguments)
+            try:
+                trap = coroutine.send(None)
+            except StopIteration as done:
+                return done.value  # as nearly always: it had to wait for nothing
+            return (yield from operations._serving.go_on(coroutine, trap))
         except StaleError:
             raise FUSEError(errno.ESTALE) from None
         except UnsupportedError:
@@ -63,10 +73,13 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = True
     enable_writeback_cache = False
 
-    def __init__(self, state: MountState, ready: Callable[[], None], umask: int | None = None) -> None:
+    def __init__(
+        self, state: MountState, serving: Serving, ready: Callable[[], None], umask: int | None = None
+    ) -> None:
         """`umask`: as in `MountOptions`."""
         super().__init__()
         self._state = state
+        self._serving = serving
         self._ready = ready
         self._umask = umask
         publication = Publication(state)
@@ -99,13 +112,18 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        answer = EntryAttributes()
+        known = self._state.kernel
+        listed = []
         for name, node, seconds, position in self._names.entries(fh, start_id):
             # The kernel's cookies are positions behind an entry; only what it accepted counts as looked up.
-            if not pyfuse3.readdir_reply(token, name, packed(node, seconds, seconds or 1.0), position):
+            pack(answer, node, seconds, seconds or 1.0)
+            if not pyfuse3.readdir_reply(token, name, answer, position):
                 break
-            if name not in (b".", b".."):
-                self._state.kernel.looked_up(node.ino, cached=seconds > 0)
-                self._state.remember(node)
+            if name not in _DOTS:
+                known.looked_up(node.ino, cached=seconds > 0)
+                listed.append(node)
+        self._state.remember_listed(listed)
 
     @handler
     async def releasedir(self, fh: int) -> None:

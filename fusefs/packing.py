@@ -26,19 +26,24 @@ def file(handle: int, private: bool) -> FileInfo:
 
 def packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
     """An inode, and for how long the kernel may keep its name and its attributes."""
-    entry = EntryAttributes()
-    entry.st_ino = node.ino
+    return pack(EntryAttributes(), node, entry_seconds, attribute_seconds)
+
+
+def pack(entry: EntryAttributes, node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
+    """Fill an answer; one that pyfuse3 has copied may be filled again."""
+    ino, parent, _, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, *_ = node
+    entry.st_ino = ino
     entry.entry_timeout = entry_seconds
     entry.attr_timeout = attribute_seconds
-    entry.st_mode = _FILE_TYPE[node.kind] | node.mode
+    entry.st_mode = _FILE_TYPE[kind] | mode
     # Without a parent: the name is gone, and the inode is there for those who have it open.
-    entry.st_nlink = 1 if node.parent or node.ino == pyfuse3.ROOT_INODE else 0
-    entry.st_uid = node.uid
-    entry.st_gid = node.gid
-    entry.st_size = node.size
+    entry.st_nlink = 1 if parent or ino == pyfuse3.ROOT_INODE else 0
+    entry.st_uid = uid
+    entry.st_gid = gid
+    entry.st_size = size
     entry.st_blksize = _PREFERRED_BYTES
-    entry.st_blocks = (node.size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
-    entry.st_atime_ns = node.atime_ns
-    entry.st_mtime_ns = node.mtime_ns
-    entry.st_ctime_ns = node.ctime_ns
+    entry.st_blocks = (size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
+    entry.st_atime_ns = atime_ns
+    entry.st_mtime_ns = mtime_ns
+    entry.st_ctime_ns = ctime_ns
     return entry

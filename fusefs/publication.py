@@ -35,26 +35,25 @@ class Publication:
         if not copy.changed or copy.unlinked:
             return
         if not copy.prepared:
-            await self._keep_intent(writers, copy)
+            try:
+                if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
+                    await copy.spool.settle()
+                self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
+            except StoreError as error:
+                # The writer is told now, so it is not to be published later.
+                self.spoil(writers, copy, error)
+                raise
+            copy.prepared = copy.has_intent = True
         await self.uncache(handle)
-
-    async def _keep_intent(self, writers: Writers, copy: PrivateCopy) -> None:
-        try:
-            if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
-                await copy.spool.settle()
-            self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
-        except StoreError as error:
-            # The writer is told now, so it is not to be published later.
-            self.spoil(writers, copy, error)
-            raise
-        copy.prepared = copy.has_intent = True
 
     async def uncache(self, handle: WriteHandle) -> None:
         """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked."""
         writers = handle.writers
         if writers.base is None or self._state.writers.at(writers.parent, writers.name) is not writers:
             # The name is new, or has lost what it stood for: others may have to make way.
-            await self._expose_victims(handle)
+            victims = self._state.store.tree.next_victims(writers.parent)
+            if victims or handle.at_risk:
+                await self._expose(handle, victims)
         if writers.entry_cached:
             writers.entry_cached = False
             await self._state.kernel.drop(writers.parent, writers.name, writers.ino)
@@ -66,8 +65,7 @@ class Publication:
             self.withdraw(handle.writers, copy)
             copy.prepared = False
 
-    async def _expose_victims(self, handle: WriteHandle) -> None:
-        victims = self._state.store.tree.next_victims(handle.writers.parent)
+    async def _expose(self, handle: WriteHandle, victims: list[Node]) -> None:
         self.forget_victims(handle)
         for victim in victims:
             handle.at_risk.append(victim.ino)
@@ -100,8 +98,10 @@ class Publication:
         self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
         copy.has_intent = False
 
-    def publish(self, writers: Writers, copy: PrivateCopy, *, last: bool) -> Published | None:
+    def publish(self, writers: Writers, copy: PrivateCopy, *, last: bool, later: bool = False) -> Published | None:
         """Let a copy that is settled be the value of its name. `last`: nobody has the private inode open any more.
+
+        `later`: as in Publisher.publish; MountState.settle commits it.
 
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
@@ -112,7 +112,7 @@ class Publication:
         ino = writers.ino if last else self._state.store.contents.numbers.take()
         put = self._put(writers, copy, ino)
         intent = (writers.ino, copy.number) if copy.has_intent else None
-        published = self._publisher.publish(put, copy.spool.draft, intent)
+        published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
         copy.origin = published.node.ino
         if published.replaced is not None:
@@ -185,7 +185,7 @@ class Publication:
                 await copy.spool.settle()
             # Only now: somebody may have opened the private inode meanwhile.
             last = not writers.handles and not writers.expected
-            published = self.publish(writers, copy, last=last)
+            published = self.publish(writers, copy, last=last, later=True)
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node)
                 self._keep_for_peeking(copy, published.node)
@@ -264,4 +264,5 @@ class Publication:
 
 async def sync(state: MountState) -> None:
     """Return once everything published so far survives a power cut. Raises StoreError."""
+    state.store.publisher.settle()
     await trio.to_thread.run_sync(state.store.sync)

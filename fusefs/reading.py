@@ -1,7 +1,8 @@
-"""Reading large values: whole windows, fetched in a thread and kept for the requests that follow.
+"""Reading large values: at once what needs no disk, else whole windows, fetched in a thread.
 
 The kernel asks for 128 KiB at a time, several requests ahead. A hop to a thread costs as much as reading that
-much, so one hop fetches 1 MiB. Contents never change, so a window is right as long as it is kept.
+much, so one hop fetches 1 MiB, which is kept for the requests that follow. Contents never change, so a window is right
+as long as it is kept.
 """
 
 from collections import OrderedDict
@@ -22,11 +23,14 @@ class ReadAhead:
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._coming: dict[tuple[int, int], trio.Event] = {}
 
-    async def read(self, content: int, size: int, offset: int, length: int) -> bytes | memoryview:
+    async def read(self, content: int, size: int, offset: int, length: int) -> bytes | bytearray | memoryview:
         """`length` bytes from `offset`, fewer at the end of the value's `size`. Raises StoreError."""
         end = min(size, offset + length)
         if offset >= end:
             return b""
+        found = self._contents.read_now(content, offset, end - offset)
+        if found is not None:
+            return found
         first, last = offset // WINDOW_BYTES, (end - 1) // WINDOW_BYTES
         if first == last:
             window = await self._window(content, first)

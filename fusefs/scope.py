@@ -26,6 +26,10 @@ class Scope:
         self._names = frozenset(names)
         self._kinds = {name.kind for name in names}
 
+    def __bool__(self) -> bool:
+        """Whether it shows less than the whole store."""
+        return bool(self._names)
+
     def shows(self, parent: int, name: bytes) -> bool:
         """Whether a name in a directory that was shown is shown, too, should it exist."""
         if not self._names or parent not in _FIXED:

@@ -19,15 +19,16 @@ import trio
 from engine import open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
-from engine.store import Store
 from fusefs.bare import protect
 from fusefs.errors import MountError
+from fusefs.kernel import read_further_ahead
 from fusefs.mountinfo import mount_at
 from fusefs.mountpoint import mounted_over
 from fusefs.operations import Operations
 from fusefs.options import MountOptions
 from fusefs.presence import present
 from fusefs.scope import Scope
+from fusefs.serving import Serving
 from fusefs.state import MountState
 from fusefs.watchdog import watched
 
@@ -38,6 +39,7 @@ _NEWS_S = 0.05
 _IDLE_NEWS_S = 0.1
 """The same while nobody uses the mount."""
 _IDLE_AFTER_S = 2.0
+_NEWS_AT_ONCE = 500
 _SWEEP_S = 0.25
 _IDLE_SWEEP_S = 1.0
 _RECOVER_S = 0.5
@@ -60,10 +62,17 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
     with present(mountpoint), open_store(settings) as store:
         state = MountState(store, scope)
         _prepare_scope(state, options)
-        operations = Operations(state, ready, options.umask)
+        serving = Serving(state)
+
+        def greeted() -> None:
+            ready()
+            # Not yet: what the kernel makes of our greeting comes after this.
+            state.nursery.start_soon(_read_further_ahead, mountpoint)
+
+        operations = Operations(state, serving, greeted, options.umask)
         with mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below:
             log.info("store %s, mounted on %s", settings.path, mountpoint)
-            _run(state, mountpoint, below, leave_dead=options.leave_dead)
+            _run(state, serving, mountpoint, below, leave_dead=options.leave_dead)
 
 
 def _prepare_scope(state: MountState, options: MountOptions) -> None:
@@ -76,11 +85,11 @@ def _prepare_scope(state: MountState, options: MountOptions) -> None:
         state.report(effects)
 
 
-def _run(state: MountState, mountpoint: str, below: int, *, leave_dead: bool) -> None:
+def _run(state: MountState, serving: Serving, mountpoint: str, below: int, *, leave_dead: bool) -> None:
     logging.getLogger("pyfuse3").addFilter(_matters)
     try:
         with watched(mountpoint, below):
-            trio.run(_serve, state, mountpoint, leave_dead)
+            trio.run(_serve, state, serving, mountpoint, leave_dead)
             if leave_dead and mount_at(os.fsencode(mountpoint)) is not None:
                 with suppress(OSError):
                     protect(below)
@@ -114,7 +123,7 @@ def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: st
         raise MountError(f"cannot mount on {mountpoint}: {error}") from error
 
 
-async def _serve(state: MountState, mountpoint: str, leave_dead: bool) -> None:
+async def _serve(state: MountState, serving: Serving, mountpoint: str, leave_dead: bool) -> None:
     state.store.database.adopt()
     state.store.sessions.ensure()
     async with trio.open_nursery() as nursery:
@@ -124,8 +133,14 @@ async def _serve(state: MountState, mountpoint: str, leave_dead: bool) -> None:
         nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
         nursery.start_soon(_repeat, "upkeep", _sweep, state)
         nursery.start_soon(_repeat, "recovery of what the dead left", _recover, state)
-        await pyfuse3.main(max_tasks=_REQUESTS_AT_ONCE)
+        await serving.serve(_REQUESTS_AT_ONCE)
         nursery.cancel_scope.cancel()
+
+
+async def _read_further_ahead(mountpoint: str) -> None:
+    mount = mount_at(os.fsencode(mountpoint))
+    if mount is not None and mount.ours:
+        read_further_ahead(mount.connection)
 
 
 async def _leave_at_signal(state: MountState, mountpoint: str) -> None:
@@ -179,45 +194,38 @@ async def _hear_news(state: MountState) -> None:
     await trio.sleep(_IDLE_NEWS_S if state.idle_for(_IDLE_AFTER_S) else _NEWS_S)
     if state.store.database.changed_elsewhere():
         state.note_use()
-        _tell_kernel(state)
+        await _tell_kernel(state)
 
 
-def _tell_kernel(state: MountState) -> None:
+async def _tell_kernel(state: MountState) -> None:
     state.max_object_size = state.store.max_object_size
-    news = state.store.upkeep.news()
-    for item in news:
-        state.hear(item)
-    if news:
+    state.store.tree.note_change()
+    while news := state.store.upkeep.news(_NEWS_AT_ONCE):
+        for item in news:
+            state.hear(item)
         state.store.upkeep.acknowledge(news)
+        await trio.sleep(0)
 
 
 async def _sweep(state: MountState) -> None:
     """Delete what nobody refers to any more, and write the log back, both a piece at a time."""
-    upkeep = state.store.upkeep
     with trio.move_on_after(_IDLE_SWEEP_S if state.idle_for(_IDLE_AFTER_S) else _SWEEP_S):
         await state.sweep_now.wait()
     state.sweep_now = trio.Event()
     state.writers.drop_idle()
     state.drop_gone()
+    upkeep = state.store.upkeep
     upkeep.unpin_all()
-    while upkeep.sweep():
-        await trio.sleep(0)
-    if upkeep.anything_to_reclaim():
-        await trio.to_thread.run_sync(_reclaim, state.store)
-    if upkeep.checkpoint_due:
-        await trio.to_thread.run_sync(upkeep.checkpoint)
-
-
-def _reclaim(store: Store) -> None:
-    while store.upkeep.reclaim():
-        pass
+    if upkeep.anything_to_do:
+        while await trio.to_thread.run_sync(upkeep.work):
+            pass
 
 
 async def _recover(state: MountState) -> None:
-    """Publish what other processes acknowledged before they died."""
+    """Publish what other processes acknowledged before they died, and what could not be committed here."""
     await trio.sleep(_RECOVER_S)
-    recovered = state.store.publisher.recover()
-    for node in recovered.nodes:
-        state.kernel.drop_name_soon(node.parent, node.name)
-    for effects in recovered.effects:
-        state.report(effects)
+    for recovered in (state.store.publisher.publish_again(), state.store.publisher.recover()):
+        for node in recovered.nodes:
+            state.kernel.drop_name_soon(node.parent, node.name)
+        for effects in recovered.effects:
+            state.report(effects)

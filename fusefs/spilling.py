@@ -42,14 +42,21 @@ class SpillingDraft:
         if self.draft.large is None:
             self.draft.write(offset, data)
             return
-        async with self._exclusive():
+        lock = self._exclusive()
+        try:
+            lock.acquire_nowait()  # without a turn of the scheduler, as nearly always
+        except trio.WouldBlock:
+            await lock.acquire()
+        try:
             self._raise_failure()
             self.draft.write(offset, data)
             if self.draft.large.unstored_bytes >= SPILL_BYTES:
                 await self._wait()
-                batch = self.draft.large.take()
+                batch = self.draft.large.take(whole=True)
                 self._stored = trio.Event()
                 self._nursery.start_soon(self._store, batch, self._stored)
+        finally:
+            lock.release()
 
     async def append(self, data: bytes) -> None:
         await self.write(self.draft.size, data)

@@ -2,10 +2,12 @@
 
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
+from itertools import islice
 
 import trio
 
+from engine.errors import StoreError
 from engine.model import Attributes, Effects, Kind, Node, Removed
 from engine.store import Store
 from engine.upkeep import News
@@ -17,6 +19,8 @@ from fusefs.writertable import WriterTable
 
 _REMEMBERED = 4096
 _GONE_S = 10.0
+_LOGGED = 1000
+"""How many objects that were evicted at once are logged by name."""
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +56,8 @@ class MountState:
         A path was looked up and is about to be opened: with the name overwritten in between, and again in the one retry
         that the kernel makes after ESTALE, the caller would see that error.
         """
-        self._recent: OrderedDict[int, Node] = OrderedDict()
-        """Objects looked up last, for the open that follows. Right until `retire` or the news take them out."""
+        self._recent: dict[int, Node] = {}
+        """Objects looked up or listed last, for the open that follows; right until `retire` or news take them out."""
 
     def note_use(self) -> None:
         """Somebody uses the mount, or changes the store elsewhere."""
@@ -63,6 +67,22 @@ class MountState:
         """Whether nobody has used the mount for so long."""
         return time.monotonic() - self._used > seconds
 
+    def begin_turn(self) -> None:
+        """Requests are served from here to `settle`."""
+        self.store.database.writes.begin_turn()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is published and not committed yet."""
+        return self.store.database.writes.open
+
+    def settle(self) -> None:
+        """Commit what was published and is not committed yet, before the mount does anything else than serve."""
+        try:
+            self.store.publisher.settle()
+        except StoreError as error:
+            log.error("what was published last could not be committed, and is published again: %s", error)
+
     # Inodes
 
     def remember(self, node: Node) -> None:
@@ -71,8 +91,18 @@ class MountState:
             self.directories[node.ino] = node
             return
         self._recent[node.ino] = node
-        if len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
+        if len(self._recent) > 2 * _REMEMBERED:
+            self._forget_oldest()
+
+    def remember_listed(self, nodes: list[Node]) -> None:
+        """The same for many: in the answer to a READDIR."""
+        self._recent.update({node.ino: node for node in nodes if node.kind != Kind.DIRECTORY})
+        self.directories.update({node.ino: node for node in nodes if node.kind == Kind.DIRECTORY})
+        if len(self._recent) > 2 * _REMEMBERED:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self._recent = dict(islice(self._recent.items(), len(self._recent) - _REMEMBERED, None))
 
     def directory(self, ino: int) -> Node | None:
         """A directory; one that was removed while the kernel knows it has no parent."""
@@ -112,7 +142,9 @@ class MountState:
             recent = self._recent.get(news.ino)
             if recent is not None:
                 self.retire(recent)
-            self.kernel.drop_name_soon(news.parent, news.name)
+            if self.kernel.knows(news.ino):
+                # Else there is nothing in its cache: whatever it holds under this name, it was told of by that number.
+                self.kernel.drop_name_soon(news.parent, news.name)
             self.note_gone(news.parent, news.name)
 
     def note_gone(self, parent: int, name: bytes) -> None:
@@ -174,8 +206,11 @@ class MountState:
 
     def report(self, effects: Effects) -> None:
         """Tell the log and the kernel."""
-        for gone in effects.evicted:
+        for gone in effects.evicted[:_LOGGED]:
             log.info("evicted %s", shown(gone))
+        if len(effects.evicted) > _LOGGED:
+            log.info("evicted %d more", len(effects.evicted) - _LOGGED)
+        for gone in effects.evicted:
             if gone.node is not None:
                 self.retire(gone.node)
             self.note_gone(gone.parent, gone.name)

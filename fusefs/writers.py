@@ -11,7 +11,6 @@ handles that edit the value in place. A copy is published when its last handle i
 import os
 import stat
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 
 from engine.catalog.puts import How
@@ -102,12 +101,14 @@ class Writers:
     """When the attributes were changed last."""
     opened_by: dict[int, PrivateCopy] = field(default_factory=dict)
     """The threads that opened it, and the copy that each opened last."""
-    opens: Counter[int] = field(default_factory=Counter)
+    opens: dict[int, int] = field(default_factory=dict)
     """How many open files these threads have of it."""
     shown: set[int] = field(default_factory=set)
     """The inode numbers that fstat(2) has shown on its descriptors; /proc shows the last of them."""
     expected: dict[int, float] = field(default_factory=dict)
     """The threads that were told to look the name up again in order to write, and until when they are waited for."""
+    truncating: int = 0
+    """The one of them that is going to replace the value (O_TRUNC)."""
     edit: PrivateCopy | None = None
     last: PrivateCopy | None = None
     """The copy that was opened or written last: what the inode shows as its size."""
@@ -118,8 +119,9 @@ class Writers:
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
 
-    def expect(self, pid: int) -> None:
+    def expect(self, pid: int, *, truncates: bool = False) -> None:
         self.expected[pid] = time.monotonic() + EXPECTED_S
+        self.truncating = pid if truncates else 0
 
     def expects(self, pid: int) -> bool:
         return pid in self.expected
@@ -152,10 +154,13 @@ class Writers:
         """For how long the kernel may keep the attributes of the private inode.
 
         With one writer of a new name it counts the size along by itself, and saves a request before the first write.
-        With more it has to ask, because each may have a copy of its own; and where the name stands for a value, to be
-        told the number of that (see `as_shown`).
+        One that is about to replace the value is spared a request before it opens, with which the size is forgotten.
+        With more it has to ask, because each may have a copy of its own; and where the name stands for a value that is
+        edited, to be told the number of that (see `as_shown`).
         """
-        return 1.0 if self.base is None and self.handles + len(self.expected) <= 1 else 0.0
+        if self.handles + len(self.expected) > 1:
+            return 0.0
+        return 1.0 if self.base is None or self.truncating in self.expected else 0.0
 
     def size_of(self, copy: PrivateCopy | None) -> int:
         base = 0 if self.base is None else self.base.size
@@ -216,7 +221,7 @@ class Writers:
 
     def note_open(self, pid: int, copy: PrivateCopy) -> None:
         self.handles += 1
-        self.opens[pid] += 1
+        self.opens[pid] = self.opens.get(pid, 0) + 1
         self.opened_by[pid] = copy
 
     def note_release(self, pid: int) -> None:

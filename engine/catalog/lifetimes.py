@@ -1,6 +1,8 @@
 """Pipelines and runs: making, finding and removing them, and the expiry of runs."""
 
-from engine.catalog import eviction, nodes, taken
+import time
+
+from engine.catalog import eviction, lowering, nodes, taken
 from engine.catalog.transaction import Transaction
 from engine.errors import ExistsError, NotFoundError
 from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node, Removed, ScopeKind, ScopeName
@@ -11,6 +13,21 @@ HOME = {ScopeKind.PIPELINE: PIPELINES_INO, ScopeKind.RUN: RUNS_INO}
 KIND_OF_HOME = {home: kind for kind, home in HOME.items()}
 
 _NO_PIPELINE = b""
+_HOME = "SELECT ino, kind, objects, object_limit FROM scope WHERE ino = (SELECT scope FROM node WHERE ino = ?)"
+_RUN = (
+    "SELECT pipeline, started_ns, run_expiry, (SELECT max(newest.started_ns) FROM scope AS newest"
+    " WHERE newest.kind = 2 AND newest.pipeline = scope.pipeline)"
+    " FROM scope, store WHERE ino = ? AND kind = 2 AND protected = 0 AND run_expiry > 0"
+)
+_NEXT = (
+    "SELECT started_ns, ino, name FROM scope WHERE kind = 2 AND pipeline = ? ORDER BY started_ns DESC LIMIT 1 OFFSET ?"
+)
+
+
+def home(database: Database, directory: int) -> tuple[int, int, int, int | None] | None:
+    """The pipeline or run that a directory is in: inode, kind, number of objects, its own limit. None: it is gone."""
+    rows = database.recall(_HOME, (directory,))
+    return None if not rows else rows[0]
 
 
 def find(database: Database, scope: ScopeName) -> int:
@@ -84,10 +101,28 @@ def starts_left(database: Database, ino: int) -> int | None:
     return int(expiry) - len(newer) - 1
 
 
-def expires_next(database: Database, ino: int) -> bool:
-    """Whether the start of one more run would make this run expire."""
-    left = starts_left(database, ino)
-    return left is not None and left <= 0
+class Expiring:
+    """Which runs the next start would make expire. Asked for each run that is looked up, so it keeps what it found out
+    of a pipeline's runs until a newer one starts there.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._last: dict[bytes, tuple[tuple[int, int], int]] = {}
+        """By pipeline: its newest run and the expiry, and when the youngest of those that are next was started."""
+
+    def is_next(self, ino: int) -> bool:
+        """Whether the start of one more run would make this run expire. Early after a removal."""
+        row = self._database.row(_RUN, (ino,))
+        if row is None:
+            return False
+        pipeline, started, expiry, newest = row
+        known = self._last.get(pipeline)
+        if known is None or known[0] != (newest, expiry):
+            found = self._database.row(_NEXT, (pipeline, expiry - 1))
+            known = (newest, expiry), -1 if found is None else found[0]
+            self._last[pipeline] = known
+        return bool(started <= known[1])
 
 
 def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:
@@ -95,11 +130,8 @@ def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:
     row = tx.row("SELECT pipeline FROM scope WHERE ino = ?", (ino,))
     if row is None or row[0] is None or tx.run_expiry < 2:
         return []
-    rows = tx.rows(
-        "SELECT ino, name FROM scope WHERE kind = 2 AND pipeline = ? ORDER BY started_ns DESC LIMIT 1 OFFSET ?",
-        (row[0], tx.run_expiry - 1),
-    )
-    return [Removed(found, RUNS_INO, name, b"run/" + name) for found, name in rows]
+    rows = tx.rows(_NEXT, (row[0], tx.run_expiry - 1))
+    return [Removed(found, RUNS_INO, name, b"run/" + name) for _, found, name in rows]
 
 
 def doom(tx: Transaction, ino: int, parent: int, name: bytes) -> None:
@@ -115,19 +147,25 @@ def drop(tx: Transaction, scope: int) -> None:
     taken.forget(tx, scope)
 
 
-def sweep(tx: Transaction, limit: int) -> int:
-    """Delete up to `limit` names that `doom` took out of the tree. Returns how many steps it made, 0 at the end."""
+def sweep(tx: Transaction, limit: int, until: float) -> int:
+    """Delete up to `limit` names that `doom` took out of the tree, until `until` by time.monotonic, but at least one.
+
+    Returns how many steps it made, 0 at the end.
+    """
     top = tx.row("SELECT ino FROM doomed LIMIT 1")
     if top is None:
         return 0
-    entries = tx.rows("SELECT ino, kind, content FROM node WHERE parent = ? LIMIT ?", (top[0], limit))
-    for ino, kind, content in entries:
+    entries = tx.rows("SELECT ino, kind, content, evictable FROM node WHERE parent = ? LIMIT ?", (top[0], limit))
+    for done, (ino, kind, content, evictable) in enumerate(entries, 1):
         if kind == Kind.DIRECTORY:
             _detach(tx, ino)
         else:
-            eviction.forget(tx, ino)
+            if evictable:  # only an object in a pipeline can have displaced another
+                eviction.forget(tx, ino)
             tx.rows("DELETE FROM node WHERE ino = ?", (ino,))
             tx.drop_content(content)
+        if time.monotonic() > until:
+            return done
     if not entries:
         tx.rows("DELETE FROM node WHERE ino = ?", top)
         tx.rows("DELETE FROM doomed WHERE ino = ?", top)
@@ -159,6 +197,6 @@ def limit_all(tx: Transaction) -> None:
     for ino, objects in tx.rows(
         "SELECT ino, objects FROM scope WHERE kind = 1 AND object_limit IS NULL AND objects > ?", (tx.object_limit,)
     ):
-        eviction.enforce(tx, ino, objects, tx.object_limit, 0)
+        lowering.lower(tx, ino, objects, tx.object_limit)
     for (group,) in tx.rows("SELECT DISTINCT pipeline FROM scope WHERE kind = 2"):
         expire(tx, group)

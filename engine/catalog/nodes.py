@@ -1,9 +1,12 @@
 """Rows of `node`: reading, adding and removing names."""
 
+import functools
+from collections.abc import Callable
+
 from engine.catalog.transaction import Transaction
 from engine.errors import NotFoundError, NotPermittedError
 from engine.model import Attributes, Kind, Node, Removed
-from engine.sqlite.database import Database
+from engine.sqlite.database import Database, Row
 
 COLUMNS = (
     "ino, parent, name, scope, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, put_ns, content, target, "
@@ -20,20 +23,23 @@ _BY_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name = ?"
 _AFTER_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
 _INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
 
+# What Node._make does, without its check of the length: a row has all columns.
+_as_node: Callable[[Row], Node] = functools.partial(tuple.__new__, Node)
+
 
 def by_ino(database: Database, ino: int) -> Node | None:
-    rows = database.rows(_BY_INO, (ino,))
-    return Node._make(rows[0]) if rows else None
+    rows = database.recall(_BY_INO, (ino,))
+    return _as_node(rows[0]) if rows else None
 
 
 def by_name(database: Database, parent: int, name: bytes) -> Node | None:
-    rows = database.rows(_BY_NAME, (parent, name))
-    return Node._make(rows[0]) if rows else None
+    rows = database.recall(_BY_NAME, (parent, name))
+    return _as_node(rows[0]) if rows else None
 
 
 def after_name(database: Database, parent: int, name: bytes, limit: int) -> list[Node]:
     """Up to `limit` names of a directory in the order of their bytes, behind `name`."""
-    return [Node._make(row) for row in database.rows(_AFTER_NAME, (parent, name, limit))]
+    return list(map(_as_node, database.rows(_AFTER_NAME, (parent, name, limit))))
 
 
 def is_empty(database: Database, ino: int) -> bool:

@@ -101,6 +101,13 @@ _TAKEN = (
 _INTENT_COLUMNS = (
     "ino, handle, session, prepared, how, parent, name, mode, uid, gid, size, atime_ns, mtime_ns, content, xattrs"
 )
+_KEEP = f"INSERT OR REPLACE INTO intent ({_INTENT_COLUMNS}) VALUES ({', '.join('?' * 15)})"
+
+
+def check_home(database: Database, parent: int) -> None:
+    """Raise NotFoundError when the pipeline, run or directory that something is to be put in is gone."""
+    if lifetimes.home(database, parent) is None:
+        raise NotFoundError("the pipeline, run or directory is gone")
 
 
 def keep_intent(database: Database, handle: int, session: int, prepared: int, put: Put) -> None:
@@ -114,22 +121,25 @@ def keep_intent(database: Database, handle: int, session: int, prepared: int, pu
         how = How.REPLACE
         if database.row(_TAKEN, (put.parent, put.name, session)) is not None:
             raise ExistsError("the name is taken, or somebody else has just closed it")
-    kept = database.rows(
-        f"INSERT OR REPLACE INTO intent ({_INTENT_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
-        " WHERE EXISTS (SELECT 1 FROM node JOIN scope ON scope.ino = node.scope WHERE node.ino = ?) RETURNING 1",
+    check_home(database, put.parent)
+    note_intent(database, handle, session, prepared, put, how)
+
+
+def note_intent(database: Database, handle: int, session: int, prepared: int, put: Put, how: How) -> None:
+    """The same for a Put that has been acknowledged: unchecked."""
+    database.rows(
+        _KEEP,
         (
             *(put.ino, handle, session, prepared, how, put.parent, put.name, put.mode, put.uid, put.gid, put.size),
-            *(put.atime_ns, put.mtime_ns, put.content, put.xattrs, put.parent),
+            *(put.atime_ns, put.mtime_ns, put.content, put.xattrs),
         ),
     )
-    if not kept:
-        raise NotFoundError("the pipeline, run or directory is gone")
 
 
-def intents_of(tx: Transaction, session: int) -> list[tuple[int, Put]]:
-    """The Puts that a session wrote down and did not publish, in the order of their closes."""
+def intents_of(tx: Transaction, session: int) -> list[tuple[int, int, Put]]:
+    """The Puts that a session wrote down and did not publish, in the order of their closes, with number and handle."""
     rows = tx.rows(f"SELECT {_INTENT_COLUMNS} FROM intent WHERE session = ? ORDER BY prepared", (session,))
     return [
-        (handle, Put(ino, parent, name, mode, uid, gid, content, size, How(how), atime, mtime, xattrs))
-        for ino, handle, _, _, how, parent, name, mode, uid, gid, size, atime, mtime, content, xattrs in rows
+        (prepared, handle, Put(ino, parent, name, mode, uid, gid, content, size, How(how), atime, mtime, xattrs))
+        for ino, handle, _, prepared, how, parent, name, mode, uid, gid, size, atime, mtime, content, xattrs in rows
     ]

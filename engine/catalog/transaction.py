@@ -7,13 +7,31 @@ from typing import Any
 from engine.model import NO_EFFECTS, Effects, Removed
 from engine.sqlite.database import Database, Row
 
-_STRIDE_NS = 1000
-"""How far a transaction moves the store's clock on: it can time so many things apart without going back to it."""
+_READ = "SELECT clock_ns, object_limit, run_expiry, max_object_size FROM store"
 
-_BEGIN = (
-    f"UPDATE store SET clock_ns = max(clock_ns + {_STRIDE_NS}, ?)"
-    " RETURNING clock_ns, object_limit, run_expiry, max_object_size"
-)
+
+class _Clock:
+    """The store's clock and what holds for all of it, for as long as nobody else can write.
+
+    It never shows the same time twice, and goes on where the system's clock stood still or went back.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._now, self.object_limit, self.run_expiry, self.max_object_size = database.rows(_READ)[0]
+        database.writes.before_commit(self._keep)
+
+    def tick(self) -> int:
+        self._now = max(self._now + 1, time.time_ns())
+        return int(self._now)
+
+    def ticks(self, number: int) -> int:
+        before = self.tick()
+        self._now = before + number
+        return before
+
+    def _keep(self) -> None:
+        self._database.rows("UPDATE store SET clock_ns = ?", (self._now,))
 
 
 class Transaction:
@@ -23,13 +41,14 @@ class Transaction:
         self.database = database
         self.session = session
         """The number of this process's session; 0 when it has none."""
-        self._last, self.object_limit, self.run_expiry, self.max_object_size = database.rows(_BEGIN, (time.time_ns(),))[
-            0
-        ]
-        self.now_ns: int = self._last - _STRIDE_NS + 1
+        known = database.writes.known
+        clock = known.get("clock")
+        self._clock: _Clock = clock if clock is not None else known.setdefault("clock", _Clock(database))
+        self.object_limit: int = self._clock.object_limit
+        self.run_expiry: int = self._clock.run_expiry
+        self.max_object_size: int = self._clock.max_object_size
+        self.now_ns = self._clock.tick()
         """The time of this transaction: later than every one before it."""
-        self._next = self.now_ns
-        self._others: bool | None = None
         self.evicted: list[Removed] = []
         self.expired: list[Removed] = []
         self.restored: list[Removed] = []
@@ -43,11 +62,11 @@ class Transaction:
 
     def tick(self) -> int:
         """A time that nothing else in this store has."""
-        if self._next >= self._last:
-            self._last = self.database.value(f"UPDATE store SET clock_ns = clock_ns + {_STRIDE_NS} RETURNING clock_ns")
-            self._next = self._last - _STRIDE_NS
-        self._next += 1
-        return int(self._next)
+        return self._clock.tick()
+
+    def ticks(self, number: int) -> int:
+        """As many such times, one behind the other. Returns the one before the first."""
+        return self._clock.ticks(number)
 
     def new_number(self) -> int:
         """An inode or content number, for where one was not taken before the transaction."""
@@ -68,9 +87,10 @@ class Transaction:
     @property
     def others(self) -> bool:
         """Whether another process has the store open for writing or mounted."""
-        if self._others is None:
-            self._others = self.row("SELECT 1 FROM session WHERE id <> ? LIMIT 1", (self.session,)) is not None
-        return self._others
+        known = self.database.writes.known
+        if "others" not in known:
+            known["others"] = self.row("SELECT 1 FROM session WHERE id <> ? LIMIT 1", (self.session,)) is not None
+        return bool(known["others"])
 
     def effects(self) -> Effects:
         if not (self.evicted or self.expired or self.restored):

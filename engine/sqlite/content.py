@@ -14,10 +14,12 @@ from engine.drafts import SMALL_BYTES
 from engine.errors import ExistsError, NotFoundError
 from engine.interface import ObjectEngine, check_key, check_range
 from engine.sqlite import migrations
-from engine.sqlite.chunks import CHUNK_BYTES, ChunkedDraft, delete_chunks, read_chunks
+from engine.sqlite.chunks import CHUNK_BYTES, ChunkedDraft, delete_chunks, read_chunks, read_chunks_now
 from engine.sqlite.database import Database
 
-_STREAM_BYTES = 8 * CHUNK_BYTES
+_DELETED_AT_ONCE = 8
+"""Chunks that are deleted in one step: a row of a chunk is 64 pages."""
+_STREAM_BYTES = 16 * CHUNK_BYTES
 """How much of a stream is gathered before it is stored in one transaction."""
 
 
@@ -90,6 +92,10 @@ class SqliteEngine(ObjectEngine):
                 return bytes(data[offset : offset + length])
             return read_chunks(self.database, key, offset, max(0, min(length, size - offset)))
 
+    def read_now(self, key: str, offset: int, length: int) -> bytearray | None:
+        """A part of a large value that can be read without waiting for the disk; None when it cannot."""
+        return read_chunks_now(self.database, key, offset, length)
+
     def put_stream(self, key: str, chunks: Iterable[bytes], force: bool = False) -> None:
         # Stored aside, so that a stream that breaks off leaves nothing; moved to its key in one small transaction.
         check_key(key)
@@ -102,8 +108,9 @@ class SqliteEngine(ObjectEngine):
             for piece in chunks:
                 draft.write(draft.size, bytes(piece))
                 if draft.unstored_bytes >= _STREAM_BYTES:
-                    draft.store(draft.take())
+                    draft.store(draft.take(whole=True))
             draft.store(draft.take())
+            draft.sync()
             with self.database.joined():
                 if force:
                     self._delete(key)
@@ -150,9 +157,11 @@ class SqliteEngine(ObjectEngine):
             draft.store(draft.take())
 
     def delete_some(self, key: str) -> bool:
-        """Delete a part of a value, at most a few MiB; True when nothing is left. For sweeping in small steps."""
+        """Delete a part of a value, at most 2 MiB; True when nothing is left. For sweeping in small steps."""
         with self.database.joined():
-            if delete_chunks(self.database, key, limit=32):
+            if self.database.rows("DELETE FROM content WHERE key = ? AND data IS NOT NULL RETURNING 1", (key,)):
+                return True
+            if delete_chunks(self.database, key, limit=_DELETED_AT_ONCE):
                 return False
             self.database.rows("DELETE FROM content WHERE key = ?", (key,))
             return True

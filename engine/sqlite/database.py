@@ -1,15 +1,18 @@
 """The SQLite file: its connections, its transactions, and what its errors mean.
 
 Two connections. The main one belongs to the thread that opened the database (the mount's event loop, or a program);
-every other thread shares the second, under a lock. Whoever writes holds `_write_lock`, so that the threads of
-one process queue for SQLite's write lock instead of polling for it. A database in memory has the main one only.
+every other thread shares the second, under a lock. Whoever writes holds a lock of ours (`Writes`), so that the threads
+of one process queue for SQLite's write lock instead of polling for it. A database in memory has the main one only.
 """
 
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import apsw
@@ -22,14 +25,21 @@ from engine.errors import (
     StoreError,
     UnavailableError,
 )
+from engine.sqlite.slots import Slots
+from engine.sqlite.writing import Operation, Writes
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction before UnavailableError."""
 
+_NOBODY = -1
 _PAGE_SIZE = 4096
 _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 16384
 """Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
+
+_CHECKPOINT_ROUNDS = 4
+_PAGES_UNDER_LOCK = 64
+"""With how many pages left to write back everybody is made to wait for the rest."""
 
 _MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
     (apsw.FullError, OutOfSpaceError),
@@ -51,23 +61,44 @@ def translate(error: apsw.Error) -> StoreError:
     return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
 
 
+class _Patience:
+    """Waits for another process's transaction. SQLite's own way sleeps up to 100 ms between two looks, and can miss the
+    moments in which others have let go of the lock; a mount answers nobody meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def __call__(self, looks: int) -> bool:
+        now = time.monotonic()
+        if looks == 0:
+            self._until = now + BUSY_TIMEOUT_MS / 1000
+        time.sleep(random.uniform(0.5, 1) * min(0.002, 0.0002 * (looks + 1)))
+        return now < self._until
+
+
 class Database:
     """One SQLite file, or one in memory where `path` is None. `read_only` refuses every write."""
 
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         self.path = path
+        self.directory = "/" if path is None else str(path.parent)
+        """Where the file is."""
         self.read_only = read_only
-        self._owner = threading.get_ident()
-        self._write_lock = threading.RLock()
+        self._owner = _NOBODY
+        """The thread that has the main connection for itself; one in memory is shared."""
+        self.adopt()
+        self.writes = Writes(self)
+        self.slots = Slots(self)
         self._side_lock = threading.RLock()
         self._side: apsw.Connection | None = None
         self._log_pages = 0
         self._wal_fd = -1
         self._main = self._connect()
+        self._cursor = self._main.cursor()
+        """Used again for every statement: to make one takes half as long as a statement that is found in the cache."""
         self._data_version = 0
         self._closed = False
-        self._writer: int | None = None
-        """The thread that is in a transaction that may write; set and cleared by itself."""
 
     def _connect(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -75,7 +106,7 @@ class Database:
             flags = apsw.SQLITE_OPEN_READONLY
         try:
             connection = apsw.Connection(":memory:" if self.path is None else str(self.path), flags=flags)
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.set_busy_handler(_Patience())
             # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (see sync).
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -93,7 +124,7 @@ class Database:
     @contextmanager
     def _mine(self) -> Iterator[apsw.Connection]:
         """The connection of the calling thread, which no other thread uses meanwhile."""
-        if self.path is not None and threading.get_ident() == self._owner:
+        if self.is_owner:
             yield self._main
             return
         with self._side_lock:
@@ -104,19 +135,43 @@ class Database:
                 self._side = self._connect()
             yield self._side
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether the calling thread has the main connection for itself."""
+        return get_ident() == self._owner
+
     def adopt(self) -> None:
         """Make the calling thread the owner of the main connection."""
-        self._owner = threading.get_ident()
+        self._owner = _NOBODY if self.path is None else get_ident()
 
     def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Row]:
         """Run one statement and return all its rows. Raises StoreError."""
         try:
-            if self.path is not None and threading.get_ident() == self._owner:
-                return self._main.execute(sql, arguments).fetchall()
+            if get_ident() == self._owner:
+                if self.writes.reads_next:
+                    self.writes.begin_reading()
+                return self._cursor.execute(sql, arguments).fetchall()
             with self._mine() as connection:
                 return connection.execute(sql, arguments).fetchall()
         except apsw.Error as error:
             raise translate(error) from error
+
+    def recall(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[Row]:
+        """As `rows`, for a statement that reads: asked once as long as one moment is read (see `Writes`).
+
+        The rows are not to be changed.
+        """
+        if get_ident() != self._owner:
+            return self.rows(sql, arguments)
+        if self.writes.reads_next:
+            self.writes.begin_reading()
+        memory = self.writes.memory
+        if memory is None:
+            return self.rows(sql, arguments)
+        found = memory.get((sql, arguments))
+        if found is None:
+            found = memory[sql, arguments] = self.rows(sql, arguments)
+        return found
 
     def row(self, sql: str, arguments: Sequence[Any] = ()) -> Row | None:
         """Run one statement that has at most one row. Raises StoreError."""
@@ -128,37 +183,54 @@ class Database:
         return self.rows(sql, arguments)[0][0]
 
     @contextmanager
-    def write(self) -> Iterator[None]:
-        """A transaction that may write: all of the block, or nothing of it. Not to be nested. Raises StoreError."""
-        if self.read_only:
-            raise ReadOnlyError("the store is open for reading only")
-        with self._write_lock, self._mine() as connection:
-            self.rows("BEGIN IMMEDIATE")
-            self._writer = threading.get_ident()
-            try:
-                yield
-                self.rows("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself after some errors (a full disk); then there is nothing left to do.
-                if connection.in_transaction:
-                    self.rows("ROLLBACK")
-                raise
-            finally:
-                self._writer = None
+    def turn(self) -> Iterator[None]:
+        """Have the statements of the block read one moment, but for what the block itself writes; see `Writes`."""
+        if not self.is_owner or self.writes.in_turn:
+            yield
+            return
+        self.writes.begin_turn()
+        try:
+            yield
+        finally:
+            self.writes.settle()
+
+    def hold(self) -> None:
+        """Keep the calling thread's connection for it, over several statements, until `let_go`."""
+        if self.is_owner:
+            return
+        self._side_lock.acquire()
+        try:
+            if self.path is not None and self._side is None:
+                self._side = self._connect()
+        except BaseException:
+            self._side_lock.release()
+            raise
+
+    def let_go(self) -> None:
+        if not self.is_owner:
+            self._side_lock.release()
+
+    @property
+    def in_sqlite_transaction(self) -> bool:
+        """Whether the calling thread's connection has a transaction open."""
+        with self._mine() as connection:
+            return connection.in_transaction
+
+    def write(self, *, alone: bool = True) -> Operation:
+        """A transaction that may write: all of the block, or nothing of it. Not to be nested. Raises StoreError.
+
+        `alone` as in Operation.
+        """
+        return Operation(self.writes, alone=alone)
 
     @property
     def in_transaction(self) -> bool:
         """Whether the calling thread is in a transaction that may write."""
-        return self._writer == threading.get_ident()
+        return self.writes.in_operation
 
-    @contextmanager
-    def joined(self) -> Iterator[None]:
+    def joined(self) -> AbstractContextManager[object]:
         """The caller's transaction where there is one, else a transaction of its own."""
-        if self.in_transaction:
-            yield
-        else:
-            with self.write():
-                yield
+        return nullcontext() if self.in_transaction else self.write()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -209,7 +281,7 @@ class Database:
             return False
         if self._log_pages >= _CHECKPOINT_PAGES:
             return True
-        disk = os.statvfs(self.path.parent)
+        disk = os.statvfs(self.directory)
         return self.log_bytes * 2 > disk.f_bavail * disk.f_frsize
 
     @property
@@ -235,8 +307,11 @@ class Database:
             with closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
                 connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                with self._write_lock:
+                for _ in range(_CHECKPOINT_ROUNDS):
+                    pages, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                    if pages - done < _PAGES_UNDER_LOCK:
+                        break
+                with self.writes.lock:
                     connection.wal_checkpoint(mode=finish)
                     self._log_pages = 0
         except (apsw.BusyError, apsw.FullError):
@@ -246,12 +321,14 @@ class Database:
 
     def close(self) -> None:
         """Close the file. The last process to close it writes the log back."""
+        self.writes.settle()
         with self._side_lock:
             self._closed = True
             if self._side is not None:
                 self._side.close()
                 self._side = None
             self._main.close()
+            self.slots.close()
             if self._wal_fd >= 0:
                 os.close(self._wal_fd)
                 self._wal_fd = -1

@@ -37,13 +37,12 @@ def is_nearly_full(database: Database) -> bool:
     """Whether the disk has so little left that what is kept just in case should go."""
     if database.path is None:
         return False
-    disk = os.statvfs(database.path.parent)
+    disk = os.statvfs(database.directory)
     return disk.f_bavail * disk.f_frsize < 2 * HEADROOM_BYTES
 
 
 def _fits(database: Database, size: int) -> bool:
-    assert database.path is not None
-    disk = os.statvfs(database.path.parent)
+    disk = os.statvfs(database.directory)
     available = disk.f_bavail * disk.f_frsize
     growth = database.log_bytes + size
     if available >= HEADROOM_BYTES + size + growth:
@@ -55,6 +54,8 @@ def _fits(database: Database, size: int) -> bool:
 def make_room(database: Database) -> None:
     """Write the log back and shorten it. Waits for the disk, which is nearly full: an emergency."""
     if not database.read_only and not database.in_transaction:
+        if database.is_owner:
+            database.writes.settle()
         database.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 

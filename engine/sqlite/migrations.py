@@ -11,7 +11,7 @@ from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
 from engine.sqlite.database import Database
 
 APPLICATION_ID = 0x66757365
-VERSION = 2
+VERSION = 3
 
 _MIGRATIONS: dict[int, str] = {
     1: """
@@ -37,6 +37,15 @@ _MIGRATIONS: dict[int, str] = {
             taken_ns INTEGER NOT NULL,
             PRIMARY KEY (scope, slot)
         ) STRICT, WITHOUT ROWID;
+    """,
+    2: """
+        ALTER TABLE session ADD COLUMN resolved INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE store ADD COLUMN slots INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE free_slot (
+            number INTEGER PRIMARY KEY,
+            ripe INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX free_slot_ripe ON free_slot (ripe, number);
     """,
 }
 """By the version that they start from: statements that lead to the next, in one transaction with its record."""
@@ -122,7 +131,7 @@ def _create(database: Database, engine: str, object_limit: int, run_expiry: int,
             return
         _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
         database.rows(
-            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0)",
+            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
             (secrets.token_hex(4), engine, FIRST_FREE_ID, now, object_limit, run_expiry, max_object_size),
         )
         for ino, parent, name, mode in (

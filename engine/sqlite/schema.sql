@@ -15,7 +15,8 @@ CREATE TABLE store (
     object_limit INTEGER NOT NULL,  -- objects in a pipeline without a limit of its own; 0: no limit
     run_expiry INTEGER NOT NULL,    -- how many newer runs make a run's objects go; 0: never
     max_object_size INTEGER NOT NULL, -- bytes; 0: no limit
-    expirations INTEGER NOT NULL DEFAULT 0 -- how many runs have expired so far
+    expirations INTEGER NOT NULL DEFAULT 0, -- how many runs have expired so far
+    slots INTEGER NOT NULL DEFAULT 0 -- how many slots of 256 KiB the data file has, free ones too
 ) STRICT;
 
 -- Every name that exists: directory entry and inode in one row, since there are no hard links.
@@ -157,7 +158,8 @@ CREATE TABLE pin (
 CREATE TABLE session (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- the byte of the lock file that the process has locked; never used again
     seen INTEGER NOT NULL,   -- change.seq up to which this one has told its kernel and pinned what it has open
-    pid INTEGER NOT NULL     -- for people; nothing relies on it
+    pid INTEGER NOT NULL,    -- for people; nothing relies on it
+    resolved INTEGER NOT NULL DEFAULT 0 -- up to which number the entries of its journal are seen to: published, withdrawn or in intent
 ) STRICT;
 
 -- Directories of expired runs and deleted pipelines: no longer in the tree (parent is 0), swept in small steps.
@@ -177,7 +179,7 @@ CREATE TABLE content (
 CREATE TABLE extent (
     key TEXT NOT NULL,         -- the value's, as in content
     position INTEGER NOT NULL, -- offset in the value, in chunks of 256 KiB
-    chunk INTEGER NOT NULL,    -- chunk.id
+    chunk INTEGER NOT NULL,    -- chunk.id; below 0, -1 - chunk is the number of a slot of the data file
     PRIMARY KEY (key, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX extent_chunk ON extent (chunk);
@@ -187,3 +189,10 @@ CREATE TABLE chunk (
     id INTEGER PRIMARY KEY,  -- means nothing outside extent
     data BLOB NOT NULL       -- at most 256 KiB; never changed while two extents share it
 ) STRICT;
+
+-- Slots of the data file that nothing refers to. A slot is 256 KiB at `number` times that in the file beside the store.
+CREATE TABLE free_slot (
+    number INTEGER PRIMARY KEY, -- where it is, counted in slots
+    ripe INTEGER NOT NULL       -- 1: to be used again; 0: a power cut may bring the value back that had it
+) STRICT;
+CREATE INDEX free_slot_ripe ON free_slot (ripe, number);

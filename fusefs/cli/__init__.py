@@ -10,6 +10,7 @@ import sys
 import click
 
 from engine.errors import StoreError
+from fusefs.cli.compact import compact
 from fusefs.cli.docker_plugin import docker_plugin
 from fusefs.cli.exit_codes import OK, OUTPUT_CLOSED, exit_code
 from fusefs.cli.mount import mount, umount
@@ -43,7 +44,7 @@ def fusefs(debug: bool) -> None:
     """
 
 
-for _command in (mount, umount, status, pipeline, run, docker_plugin):
+for _command in (mount, umount, status, pipeline, run, compact, docker_plugin):
     fusefs.add_command(_command)
 
 

@@ -1,5 +1,6 @@
 """`fusefs docker-plugin`."""
 
+import gc
 import os
 
 import click
@@ -57,6 +58,7 @@ def docker_plugin(
         store=settings.object_store.path,
         mount_options=[word for name, value in passed.items() if value is not None for word in (name, value)],
     )
+    gc.enable()
     # Not the log file of the settings: that is the mount's.
     own_log = settings.log_file if log_file is not None else None
     daemon.run_in_foreground(lambda _ready: server.run(plugin), settings.log_level, own_log)

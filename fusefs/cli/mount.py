@@ -1,5 +1,6 @@
 """`fusefs mount` and `fusefs umount`."""
 
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,9 @@ from engine.names import check_scope_name
 from fusefs.cli.mount_options import SETTINGS, Parsed, parse, parse_umask
 from fusefs.cli.options import NAME, settings_from, store_options
 from fusefs.options import MountOptions
+
+_COLLECT_AFTER = 20_000, 20, 50
+"""How many new objects begin a collection of garbage: a page of names is a thousand, and leaves no cycle behind."""
 
 
 @click.command("mount")
@@ -102,6 +106,10 @@ def _server(settings: Settings, mountpoint: str, options: MountOptions) -> Calla
         # Not before the fork: pyfuse3, trio and SQLite must begin in the process that uses them.
         from fusefs import session
 
+        # What was imported stays for ever: not to be looked through again and again.
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AFTER)
+        gc.enable()
         session.run(settings.object_store, mountpoint, options=options, ready=ready)
 
     return serve

@@ -86,14 +86,8 @@ def _add_get(group: click.Group, scope: Decorator) -> None:
 def _read(store: "Store", scope: ScopeName, key: bytes) -> Generator[bytes]:
     with closing(store.read_object(scope, key)) as chunks:
         # A bar on the terminal and the bytes on the same terminal would be in each other's way.
-        total = None if output.is_terminal(sys.stdout) else _size(store, scope, key)
+        total = None if output.is_terminal(sys.stdout) else store.object_info(scope, key).size
         yield from with_progress(chunks, total, output.shown(key))
-
-
-def _size(store: "Store", scope: ScopeName, key: bytes) -> int | None:
-    # The listing is sorted, so of all keys that start with this one it comes first.
-    first = next(iter(store.list_objects(scope, key)), None)
-    return first.size if first is not None and first.key == key else None
 
 
 def _add_list(group: click.Group, scope: Decorator) -> None:

@@ -1,6 +1,7 @@
 """A power cut: what had reached the disk is there, and nothing is damaged."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,23 @@ def test_what_survives_a_power_cut(disk: Path, make_mount: MakeMount) -> None:
     os.fsync(fd)
     os.close(fd)
     assert after_a_power_cut(disk, store) == dict.fromkeys(values, b"closed only")
+
+
+def test_large_values_are_whole_after_a_power_cut(disk: Path, make_mount: MakeMount) -> None:
+    """Each key has a value that it once had, and none from before its last fsync, although space was used again."""
+    store = make_mount(store=disk / "objects.db", pipeline_object_limit=0)
+    directory = store.pipeline / "p"
+    directory.mkdir()
+    possible: dict[str, list[bytes]] = {"a": [], "b": []}
+    for number in range(8):
+        for name in possible:
+            value = os.urandom(4_500_000)
+            with (directory / name).open("wb") as file:
+                file.write(value)
+                if number % 3 == 0:
+                    file.flush()
+                    os.fsync(file)
+            possible[name] = [value] if number % 3 == 0 else [*possible[name], value]
+        found = after_a_power_cut(disk, store)
+        assert {name: found.get(name) in values for name, values in possible.items()} == dict.fromkeys(possible, True)
+        time.sleep(0.4)  # what was replaced is deleted, and its place used again

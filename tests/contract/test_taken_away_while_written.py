@@ -2,16 +2,28 @@
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from engine import ScopeName, open_store
+from engine import ScopeName, Store, open_store
 from engine.config import ObjectStoreSettings
+from engine.errors import NotFoundError
 from tests.conftest import MakeMount
 from tests.support.processes import Other
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
+
+
+def deleted(beside: Store, name: str) -> bool:
+    """Delete an object of the pipeline p; False where another process does not see it yet."""
+    try:
+        beside.delete_object(ScopeName.pipeline("p"), os.fsencode(name))
+    except NotFoundError:
+        return False
+    return True
 
 
 def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
@@ -23,7 +35,7 @@ def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
             path = store.pipeline / "p" / f"k{number}"
             path.write_bytes(b"old")
             other("k = open(path, 'wb'); k.write(b'put'); k.flush()", path=path)
-            beside.delete_object(ScopeName.pipeline("p"), os.fsencode(path.name))
+            wait_until(partial(deleted, beside, path.name))
             appending = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             os.write(appending, b"new")
             assert os.pread(appending, 100, 0) == b"new"

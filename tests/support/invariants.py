@@ -69,7 +69,18 @@ _NEVER: dict[str, str] = {
         " WHERE session NOT IN (SELECT id FROM session)"
     ),
     "a chunk that no value has": "SELECT id FROM chunk WHERE id NOT IN (SELECT chunk FROM extent)",
-    "an extent without its chunk": "SELECT key, position FROM extent WHERE chunk NOT IN (SELECT id FROM chunk)",
+    "an extent without its chunk": (
+        "SELECT key, position FROM extent WHERE chunk >= 0 AND chunk NOT IN (SELECT id FROM chunk)"
+    ),
+    "a slot that is used and free": "SELECT number FROM free_slot WHERE -1 - number IN (SELECT chunk FROM extent)",
+    "a slot that is neither used nor free": (
+        "SELECT slots FROM store WHERE slots <> (SELECT count(*) FROM free_slot)"
+        " + (SELECT count(DISTINCT chunk) FROM extent WHERE chunk < 0)"
+    ),
+    "a slot behind the end of the data file": (
+        "SELECT key FROM extent, store WHERE -1 - chunk >= slots UNION SELECT number FROM free_slot, store"
+        " WHERE number >= slots"
+    ),
     "a chunk that is too long": "SELECT id FROM chunk WHERE length(data) > 262144",
     "a row of a value with another size than it says": (
         "SELECT key FROM content WHERE data IS NOT NULL AND length(data) <> size"

@@ -1,0 +1,61 @@
+"""A limit is lowered: what is over it goes at once, a few objects or a million of them, in one transaction.
+
+A million is evicted by statements that treat all victims alike, in seconds; one at a time it would take most of a
+minute, in which nobody else can write.
+"""
+
+from engine.catalog import eviction, nodes, taken
+from engine.catalog.transaction import Transaction
+from engine.model import Removed
+
+_FEW = 1000
+"""So many are evicted one at a time, with all that is known of them."""
+
+_LAST = "SELECT put_ns FROM node WHERE scope = ? AND evictable = 1 ORDER BY put_ns LIMIT 1 OFFSET ?"
+_VICTIMS = "FROM node WHERE scope = ?1 AND evictable = 1 AND put_ns <= ?2"
+_PAGE = f"SELECT ino, parent, name, put_ns {_VICTIMS} AND put_ns > ?3 ORDER BY put_ns LIMIT 10000"
+_CROWDED_OUT = (
+    "SELECT DISTINCT displaced_by FROM evicted CROSS JOIN node ON node.ino = displaced_by"
+    " WHERE evicted.scope = ?1 AND node.scope = ?1 AND node.evictable = 1 AND node.put_ns <= ?2"
+)
+_CHANGES = (
+    "INSERT INTO change SELECT ?3 + row_number() OVER (), ?4, ino, parent, name, content"
+    f" FROM (SELECT ino, parent, name, content {_VICTIMS} AND (content <> 0 OR ?5) ORDER BY put_ns)"
+)
+
+
+def lower(tx: Transaction, scope: int, objects: int, limit: int) -> None:
+    """Evict the oldest of a pipeline's objects until `limit` (0: none) holds."""
+    if not limit or objects - limit <= _FEW:
+        eviction.enforce(tx, scope, objects, limit, 0)
+    else:
+        _evict_oldest(tx, scope, objects - limit)
+
+
+def _evict_oldest(tx: Transaction, scope: int, number: int) -> None:
+    last = tx.rows(_LAST, (scope, number - 1))[0][0]
+    for (ino,) in tx.rows(_CROWDED_OUT, (scope, last)):
+        eviction.forget(tx, ino)
+    gone = _removed(tx, scope, last)
+    tx.rows(_CHANGES, (scope, last, tx.ticks(number), tx.session, tx.others))
+    tx.rows(f"DELETE {_VICTIMS}", (scope, last))
+    ((before,),) = tx.rows(
+        "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1 WHERE ino = ?2 RETURNING evictions - ?1",
+        (number, scope),
+    )
+    taken.note_objects(tx, scope, before, gone)
+    tx.evicted += gone
+
+
+def _removed(tx: Transaction, scope: int, last: int) -> list[Removed]:
+    """The victims, without the rest of what is known of them: a million of them have to fit into memory."""
+    paths: dict[int, bytes] = {}
+    gone: list[Removed] = []
+    after = -1
+    while rows := tx.rows(_PAGE, (scope, last, after)):
+        for ino, parent, name, put_ns in rows:
+            if parent not in paths:
+                paths[parent] = nodes.path_of(tx.database, parent, b"")
+            gone.append(Removed(ino, parent, name, paths[parent] + name))
+            after = put_ns
+    return gone

@@ -1,0 +1,86 @@
+"""Making a store's file as small as what is in it: a copy without gaps, made by SQLite, takes its place.
+
+Not while anybody has the store open: nobody could read or write meanwhile.
+"""
+
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from engine.catalog import eviction
+from engine.catalog.transaction import Transaction
+from engine.config import ObjectStoreSettings
+from engine.errors import InvalidError, UnavailableError
+from engine.opening import open_store
+from engine.sqlite.database import translate
+from engine.store import Store
+
+_AT_ONCE = 1000
+
+
+class Compacted(NamedTuple):
+    """What a store's files took of the disk, in bytes."""
+
+    before: int
+    after: int
+
+
+def compact(settings: ObjectStoreSettings) -> Compacted:
+    """Delete all that is no longer needed, what was evicted and could come back too, and give its space to the disk.
+
+    Needs free space for another two copies, one of them where SQLite has its temporary files (SQLITE_TMPDIR). Raises
+    OpenError, UnavailableError while somebody else has the store open, InvalidError for one that has no file, and
+    OutOfSpaceError, which leaves the store as it was.
+    """
+    path = Path(settings.path)
+    with open_store(settings, create=False) as store:
+        if store.database.path is None:
+            raise InvalidError("a store in memory has no file")
+        before = _size(path)
+        _refuse_in_use(store)
+        _delete_leftovers(store)
+    try:
+        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            _rewrite(connection)
+    except apsw.BusyError:
+        raise UnavailableError("the store is in use by another process") from None
+    except apsw.Error as error:
+        raise translate(error) from error
+    return Compacted(before, _size(path))
+
+
+def _size(path: Path) -> int:
+    """What the files take of the disk: the data file has holes."""
+    files = [path, *(path.with_name(path.name + ending) for ending in ("-wal", "-data"))]
+    return sum(file.stat().st_blocks * 512 for file in files if file.exists())
+
+
+def _refuse_in_use(store: Store) -> None:
+    pids = [str(pid) for (pid,) in store.database.rows("SELECT pid FROM session WHERE id <> ?", (store.sessions.own,))]
+    if pids:
+        raise UnavailableError(f"the store is in use by process {', '.join(pids)}: unmount it first")
+
+
+def _delete_leftovers(store: Store) -> None:
+    more = True
+    while more:
+        with store.database.write():
+            tx = Transaction(store.database, store.sessions.own)
+            more = eviction.forget_old(tx, _AT_ONCE, everything=True) == _AT_ONCE
+        while store.upkeep.sweep() or store.upkeep.reclaim():
+            store.upkeep.checkpoint()
+    while store.upkeep.ripen():
+        pass
+
+
+def _rewrite(connection: apsw.Connection) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    # Refused while another connection is open. And in the log the copy would take its space once more.
+    if connection.pragma("journal_mode", "delete") != "delete":
+        raise UnavailableError("the store is in use by another process")
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.pragma("journal_mode", "wal")

@@ -1,0 +1,212 @@
+"""Puts that this process has acknowledged and not published yet: nothing of them is lost when it dies.
+
+A small value is written to the session's journal, which costs one system call. Everything else is a row of the table
+`intent`: large values, which are in the content engine by then, and names that nobody else may have. The journal is for
+moments: what stays unpublished while later Puts are published moves to the table.
+"""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from engine import journal
+from engine.catalog import puts
+from engine.catalog.puts import How, Put
+from engine.catalog.transaction import Transaction
+from engine.contents import Contents
+from engine.drafts import Draft
+from engine.journal import Entry, Journal
+from engine.sqlite.database import Database
+
+_LONGEST_JOURNAL = 4 * 1024 * 1024
+
+Key = tuple[int, int]
+"""The number of the private inode, and a number that tells the Puts of one inode apart."""
+
+
+@dataclass(slots=True)
+class Fulfilled:
+    """What a transaction does about intents; true once the block of its operation has ended."""
+
+    key: Key
+    entry: Entry | None
+    moved: list[Entry] = field(default_factory=list)
+
+
+class Intents:
+    """The intents of this process's session."""
+
+    def __init__(self, database: Database, contents: Contents) -> None:
+        self._database = database
+        self._contents = contents
+        self._numbers = count(1)
+        self._journal: Journal | None = None
+        self._written: dict[Key, Entry] = {}
+        """What is in the journal alone, in the order of its numbers."""
+        self._in_table: set[Key] = set()
+        self._unsure: list[Fulfilled] = []
+        """What a transaction has seen to that is not committed yet."""
+        self.unpublished: dict[Key, Entry] = {}
+        """What was published and undone when its transaction could not be committed: to be published again."""
+
+    def keep(self, put: Put, draft: Draft, handle: int) -> None:
+        """Make sure that `put` is not lost from now on. The draft is settled. Raises StoreError."""
+        key = put.ino, handle
+        if self._belongs_in_table(key, put, draft):
+            self._keep_in_table(key, put, draft)
+            return
+        puts.check_home(self._database, put.parent)
+        put.content = draft.content if draft.size else 0
+        entry = Entry.of(next(self._numbers), handle, put, draft.whole())
+        self._open_journal().append(entry)
+        self._written.pop(key, None)
+        self._written[key] = entry
+
+    def _belongs_in_table(self, key: Key, put: Put, draft: Draft) -> bool:
+        return (
+            draft.large is not None
+            or put.how is How.CREATE
+            or key in self._in_table
+            or not self._contents.shares_catalog
+            or self._database.path is None
+        )
+
+    def _keep_in_table(self, key: Key, put: Put, draft: Draft) -> None:
+        session = self._contents.sessions.ensure()
+        with self._database.write():
+            put.content, put.size = self._contents.keep(draft)
+            fulfilled = self.fulfil(key)
+            puts.keep_intent(self._database, key[1], session, next(self._numbers), put)
+            self.drop_superseded(draft)
+            self.seen_to(fulfilled)
+        self.note(fulfilled)
+        self._in_table.add(key)
+        draft.note_kept()
+
+    def withdraw(self, key: Key, draft: Draft) -> None:
+        """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
+        if key not in self._in_table:
+            if key in self._written:
+                self._open_journal().append(Entry(next(self._numbers), *key, None, b""))
+                del self._written[key]
+            return
+        session = self._contents.sessions.ensure()
+        with self._database.write():
+            self._database.rows("DELETE FROM intent WHERE ino = ? AND handle = ?", key)
+            if draft.content and not draft.registered:
+                self._database.rows("INSERT OR IGNORE INTO draft VALUES (?, ?)", (draft.content, session))
+                draft.registered = True
+            # The intent was the last that referred to them.
+            self.drop_superseded(draft)
+        self._in_table.discard(key)
+        draft.superseded.clear()
+
+    def drop_superseded(self, draft: Draft) -> None:
+        """Leave the values to be deleted that no intent of a draft refers to any more, in the caller's transaction."""
+        if not draft.superseded:
+            return
+        tx = Transaction(self._database, self._contents.sessions.own)
+        for content in draft.superseded:
+            tx.rows("DELETE FROM draft WHERE content = ?", (content,))
+            tx.drop_content(content)
+
+    # In the transaction that sees to an intent, and after it
+
+    def fulfil(self, key: Key) -> Fulfilled:
+        """Begin to see to an intent in the caller's operation; `seen_to` is its last step, `note` comes after it."""
+        entry = self._written.get(key)
+        fulfilled = Fulfilled(key, entry)
+        if key in self._in_table:
+            self._database.rows("DELETE FROM intent WHERE ino = ? AND handle = ?", key)
+        if entry is not None:
+            # What the journal is not going to count any more.
+            for other in self._written.values():
+                if other is entry:
+                    break
+                self._move(other)
+                fulfilled.moved.append(other)
+        return fulfilled
+
+    def seen_to(self, fulfilled: Fulfilled) -> None:
+        """End it: once the transaction is committed, the journal counts behind this entry only."""
+        if fulfilled.entry is not None:
+            self._count_from(fulfilled.entry.number)
+
+    def _move(self, entry: Entry) -> None:
+        put = entry.as_put()
+        self._contents.keep_small(put.content, entry.value)
+        session = self._contents.sessions.own
+        puts.note_intent(self._database, entry.handle, session, entry.number, put, put.how)
+
+    def _count_from(self, number: int) -> None:
+        writes = self._database.writes
+        if "resolved" not in writes.known:
+            writes.before_commit(self._keep_resolved)
+            writes.after(self._settle)
+        writes.known["resolved"] = number
+
+    def _keep_resolved(self) -> None:
+        number, session = self._database.writes.known["resolved"], self._contents.sessions.own
+        self._database.rows("UPDATE session SET resolved = ? WHERE id = ?", (number, session))
+
+    def note(self, fulfilled: Fulfilled) -> None:
+        """The operation that saw to an intent is done; its transaction may be open still."""
+        self._in_table.discard(fulfilled.key)
+        self._written.pop(fulfilled.key, None)
+        for entry in fulfilled.moved:
+            key = entry.ino, entry.handle
+            self._written.pop(key, None)
+            self._in_table.add(key)
+        if self._database.writes.open:
+            self._unsure.append(fulfilled)
+        elif not self._written and self._journal is not None:
+            self._journal.restart()
+
+    def _settle(self, committed: bool) -> None:
+        """A transaction that saw to intents has ended."""
+        unsure, self._unsure = self._unsure, []
+        if not committed:
+            self._take_back(unsure)
+        elif not self._written and self._journal is not None:
+            self._journal.restart()
+
+    def _take_back(self, unsure: list[Fulfilled]) -> None:
+        """What was seen to is as before: in the journal, which has been left alone."""
+        for fulfilled in unsure:
+            for entry in fulfilled.moved:
+                key = entry.ino, entry.handle
+                self._in_table.discard(key)
+                self._written[key] = entry
+            if fulfilled.entry is not None:
+                self._written[fulfilled.key] = self.unpublished[fulfilled.key] = fulfilled.entry
+        self._written = dict(sorted(self._written.items(), key=lambda item: item[1].number))
+
+    # The journal
+
+    def _open_journal(self) -> Journal:
+        if self._journal is None:
+            session = self._contents.sessions.ensure()
+            assert self._database.path is not None
+            self._journal = Journal(journal.path_of(self._database.path, session))
+        if self._journal.size > _LONGEST_JOURNAL and not self._unsure:
+            self._empty()
+        return self._journal
+
+    def _empty(self) -> None:
+        """Move everything to the table, and begin the journal again."""
+        with self._database.write():
+            moved = list(self._written.values())
+            for entry in moved:
+                self._move(entry)
+            if moved:
+                self._count_from(moved[-1].number)
+        self._in_table.update(self._written)
+        self._written.clear()
+        assert self._journal is not None
+        self._journal.restart()
+
+    def close(self) -> None:
+        """Leave nothing in the journal, and delete it. Raises StoreError; then it stays, for who recovers it."""
+        if self._journal is not None:
+            self._empty()
+            self._journal.remove()
+            self._journal = None

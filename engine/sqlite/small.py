@@ -1,0 +1,32 @@
+"""A small value by its name in one statement, where catalog and contents share the file: it needs no snapshot."""
+
+from functools import cache
+
+from engine.model import Kind
+from engine.sqlite.database import Database
+
+_DEEPEST = 16
+
+
+@cache
+def _statement(depth: int) -> str:
+    """For a key of so many parts."""
+    directory = "(SELECT ino FROM node WHERE parent = ? AND name = ?)"
+    for _ in range(depth - 1):
+        directory = f"(SELECT ino FROM node WHERE parent = {directory} AND name = ?)"
+    return (
+        "SELECT node.kind, node.size, content.data FROM node"
+        " LEFT JOIN content ON content.key = ? || printf('%016x', node.content)"
+        f" WHERE node.parent = {directory} AND node.name = ?"
+    )
+
+
+def read_small(database: Database, home: int, scope: bytes, parts: list[bytes], prefix: str) -> bytes | None:
+    """The value of a key; None where there is none, or it is not a small one. `prefix` begins the keys of contents."""
+    if len(parts) > _DEEPEST:
+        return None
+    row = database.row(_statement(len(parts)), (prefix, home, scope, *parts))
+    if row is None or row[0] != Kind.OBJECT:
+        return None
+    value: bytes | None = b"" if row[1] == 0 else row[2]
+    return value

@@ -1,0 +1,345 @@
+"""Acknowledged Puts on their way to the catalog: the journal, shared transactions, what a kill or full disk leaves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import ScopeName, Store, journal
+from engine.catalog.puts import How, Put
+from engine.errors import NotFoundError, OutOfSpaceError
+from engine.journal import Entry, Journal
+from engine.sqlite.database import Database
+from tests.support.invariants import check_nothing_left, check_store
+from tests.support.stores import Stores, directory, keys, new_draft, new_put, run_process, values
+
+APP = ScopeName.pipeline("app")
+OPEN = """
+store = open_store(ObjectStoreSettings(path=sys.argv[1]))
+app = ScopeName.pipeline("app")
+top = directory(store, app)
+
+def close(name, content, number=1):
+    put, draft = new_put(store, top, name), new_draft(store, content)
+    store.publisher.prepare(put, draft, number)
+    return put, draft, (put.ino, number)
+
+def release(put, draft, intent):
+    store.publisher.publish(put, draft, intent, later=True)
+"""
+
+
+@pytest.fixture
+def store(stores: Stores) -> Store:
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    return store
+
+
+def after_death(stores: Stores, program: str) -> Store:
+    """Run `program`, which ends by SIGKILL, with the store open as `store`; then open the store again."""
+    stores.close(stores.open())
+    run_process(OPEN + program + "\ndie()", str(stores.path), expected=-9)
+    return stores.open()
+
+
+def journals(stores: Stores) -> list[Path]:
+    return sorted(stores.path.parent.glob(f"{stores.path.name}-puts-*"))
+
+
+def put_later(store: Store, name: bytes, content: bytes) -> None:
+    put, draft = new_put(store, directory(store, APP), name), new_draft(store, content)
+    store.publisher.prepare(put, draft, 1)
+    store.publisher.publish(put, draft, (put.ino, 1), later=True)
+
+
+# What a kill leaves
+
+
+def test_what_was_published_later_and_not_committed(store: Store, stores: Stores) -> None:
+    """Each is there, in the order of the closes."""
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+for number in range(30):
+    release(*close(b"k%d" % (number % 7), b"value %d" % number))
+assert store.database.writes.open
+""",
+    )
+    assert values(store, APP) == {b"k%d" % (number % 7): b"value %d" % number for number in range(23, 30)}
+    check_nothing_left(store)
+    assert journals(stores) == []
+
+
+def test_what_was_committed_is_not_published_again(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+for number in range(5):
+    release(*close(b"k", b"value %d" % number))
+store.publisher.settle()
+store.put_object(app, b"k", b"newer", force=True)
+release(*close(b"other", b"value"))
+""",
+    )
+    assert values(store, APP) == {b"k": b"newer", b"other": b"value"}
+    check_nothing_left(store)
+
+
+def test_an_intent_that_others_overtook(store: Store, stores: Stores) -> None:
+    """Closed first and published last, or never: it is not lost when the ones behind it are committed."""
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+first = close(b"first", b"1")
+second = close(b"second", b"2")
+release(*close(b"third", b"3"))
+store.publisher.settle()
+release(*second)
+store.publisher.settle()
+""",
+    )
+    assert values(store, APP) == {b"first": b"1", b"second": b"2", b"third": b"3"}
+    check_nothing_left(store)
+
+
+def test_an_intent_that_was_withdrawn(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+put, draft, _ = close(b"withdrawn", b"value")
+store.publisher.retract(put.ino, draft, 1)
+put, draft, intent = close(b"changed", b"before")
+draft.write(0, b"later!")
+store.publisher.prepare(put, draft, 1)
+put, draft, _ = close(b"abandoned", b"value")
+store.publisher.abandon(draft, put.ino, 1)
+""",
+    )
+    assert values(store, APP) == {b"changed": b"later!"}
+    check_nothing_left(store)
+
+
+def test_a_small_value_that_became_a_large_one(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+put, draft, _ = close(b"k", b"small")
+draft.write(draft.size, b"large" * 50_000)
+store.publisher.prepare(put, draft, 1)
+release(*close(b"other", b"value"))
+""",
+    )
+    assert values(store, APP) == {b"k": b"small" + b"large" * 50_000, b"other": b"value"}
+    check_nothing_left(store)
+
+
+# In order
+
+
+def test_what_is_not_published_at_the_end(store: Store, stores: Stores) -> None:
+    """It waits in the table for who opens the store next; the journal goes."""
+    put, draft = new_put(store, directory(store, APP), b"closed"), new_draft(store, b"value")
+    store.publisher.prepare(put, draft, 1)
+    assert len(journals(stores)) == 1
+    store = stores.reopen(store)
+    assert journals(stores) == []
+    assert values(store, APP) == {b"closed": b"value"}
+
+
+def test_the_journal_of_a_session_that_is_gone(store: Store, stores: Stores) -> None:
+    """As a kill leaves it, between the recovery and the deletion of the file."""
+    forgotten = stores.path.with_name(f"{stores.path.name}-puts-999")
+    Journal(forgotten).append(Entry(1, 5, 1, None, b""))
+    other = stores.path.with_name("other.db-puts-999")
+    other.write_bytes(b"")
+    store = stores.reopen(store)
+    assert not forgotten.exists()
+    assert other.exists()
+
+
+def test_others_see_at_once_what_is_published_later(store: Store, stores: Stores) -> None:
+    """With another process at the store, nobody keeps the lock that it may be waiting for."""
+    other = stores.open()
+    other.sessions.ensure()
+    put_later(store, b"k", b"value")
+    assert not store.database.writes.open
+    assert values(other, APP) == {b"k": b"value"}
+
+
+def test_the_journal_stays_short(store: Store, stores: Stores) -> None:
+    for number in range(200):
+        put_later(store, b"k", b"x" * 50_000)
+        if number % 4 == 0:
+            store.publisher.settle()
+    assert journals(stores)[0].stat().st_size < 1024 * 1024
+
+
+def test_what_stays_unpublished_does_not_make_the_journal_grow(store: Store, stores: Stores) -> None:
+    top = directory(store, APP)
+    kept = [(new_put(store, top, b"k%d" % number), new_draft(store, b"x" * 60_000)) for number in range(100)]
+    for number, (put, draft) in enumerate(kept):
+        store.publisher.prepare(put, draft, number)
+    assert journals(stores)[0].stat().st_size < 5 * 1024 * 1024
+    for number, (put, draft) in enumerate(kept):
+        store.publisher.publish(put, draft, (put.ino, number), later=True)
+    store.publisher.settle()
+    assert len(keys(store, APP)) == 50
+    check_nothing_left(store)
+
+
+# A commit that fails
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """While it holds True, nothing can be committed."""
+    state = [False]
+    rows = Database.rows
+
+    def refusing(self: Database, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
+        if state[0] and sql == "COMMIT" and self.in_transaction:
+            raise OutOfSpaceError("the disk is full")
+        return rows(self, sql, arguments)
+
+    monkeypatch.setattr(Database, "rows", refusing)
+    return state
+
+
+def test_what_could_not_be_committed_is_published_again(store: Store, stores: Stores, full: list[bool]) -> None:
+    put_later(store, b"before", b"value")
+    store.publisher.settle()
+    put_later(store, b"a", b"1")
+    put_later(store, b"a", b"2")
+    put_later(store, b"b", b"")
+    full[0] = True
+    with pytest.raises(OutOfSpaceError):
+        store.publisher.settle()
+    assert keys(store, APP) == [b"before"]
+    with pytest.raises(OutOfSpaceError):
+        store.publisher.publish_again()
+    full[0] = False
+    assert len(store.publisher.publish_again().nodes) == 3
+    assert values(store, APP) == {b"before": b"value", b"a": b"2", b"b": b""}
+    assert store.publisher.publish_again().nodes == []
+    check_nothing_left(store)
+
+
+def test_an_operation_that_shares_a_transaction_which_fails(store: Store, full: list[bool]) -> None:
+    """It is told; what was published before it is not lost."""
+    put_later(store, b"a", b"1")
+    full[0] = True
+    with pytest.raises(OutOfSpaceError):
+        store.tree.make_directory(directory(store, APP), b"directory", 0o755, 0, 0)
+    full[0] = False
+    put_later(store, b"c", b"3")
+    store.publisher.publish_again()
+    assert values(store, APP) == {b"a": b"1", b"c": b"3"}
+    check_nothing_left(store)
+
+
+def test_a_put_that_fails_takes_no_other_along(store: Store) -> None:
+    """It shares a transaction with what was published before it, and that is undone with it: and done again at once."""
+    directory_, _, _ = store.tree.make_directory(directory(store, APP), b"directory", 0o755, 0, 0)
+    put, draft = new_put(store, directory_.ino, b"k"), new_draft(store, b"value")
+    store.publisher.prepare(put, draft, 1)
+    store.tree.remove_directory(directory(store, APP), b"directory")
+    put_later(store, b"a", b"1")
+    put_later(store, b"b", b"2")
+    with pytest.raises(NotFoundError):
+        store.publisher.publish(put, draft, (put.ino, 1), later=True)
+    assert values(store, APP) == {b"a": b"1", b"b": b"2"}
+    store.publisher.abandon(draft, put.ino, 1)
+    put_later(store, b"c", b"3")
+    store.publisher.settle()
+    check_nothing_left(store)
+
+
+def test_a_kill_before_it_is_published_again(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+from engine.errors import OutOfSpaceError
+from engine.sqlite.database import Database
+rows = Database.rows
+def refusing(self, sql, arguments=()):
+    if sql == "COMMIT" and self.in_transaction:
+        raise OutOfSpaceError("full")
+    return rows(self, sql, arguments)
+release(*close(b"a", b"1"))
+Database.rows = refusing
+try:
+    store.publisher.settle()
+except OutOfSpaceError:
+    pass
+Database.rows = rows
+release(*close(b"b", b"2"))
+store.publisher.settle()
+""",
+    )
+    assert values(store, APP) == {b"a": b"1", b"b": b"2"}
+    check_store(store)
+
+
+# The file
+
+
+def entry(number: int, value: bytes) -> Entry:
+    return Entry.of(
+        number, 1, Put(number, 16, b"name", 0o644, 1, 2, number, len(value), How.APPEND, 5, None, b"x"), value
+    )
+
+
+def test_an_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = Journal(tmp_path / "journal")
+    wanted = [entry(1, b"value"), Entry(2, 1, 1, None, b""), entry(3, b"")]
+    for item in wanted:
+        written.append(item)
+    assert journal.read(tmp_path / "journal") == wanted
+    put = wanted[0].as_put()
+    assert (put.ino, put.how, put.size, put.content, put.atime_ns, put.mtime_ns) == (1, How.APPEND, 5, 1, 5, None)
+    assert wanted[2].as_put().content == 0
+    written.remove()
+    assert journal.read(tmp_path / "journal") == []
+
+
+def test_a_journal_that_is_cut_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written = Journal(path)
+    ends = []
+    for number in (1, 2, 3):
+        written.append(entry(number, b"value" * number))
+        ends.append(written.size)
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        assert len(journal.read(path)) == sum(end <= length for end in ends), length
+
+
+def test_a_journal_with_a_byte_changed(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written = Journal(path)
+    for number in (1, 2):
+        written.append(entry(number, b"value"))
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert len(journal.read(path)) == (0 if at < len(whole) // 2 else 1), at
+
+
+def test_what_is_left_behind_the_end_does_not_count(tmp_path: Path) -> None:
+    """The journal began again, and what comes after its new end is from before, be it whole."""
+    path = tmp_path / "journal"
+    written = Journal(path)
+    for number in (1, 2, 3):
+        written.append(entry(number, b"value"))
+    written.restart()
+    written.append(entry(4, b"other"))
+    assert [found.number for found in journal.read(path)] == [4]

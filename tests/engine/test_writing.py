@@ -1,0 +1,139 @@
+"""Operations that share a transaction of SQLite's, and turns that read one moment of the database."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UnavailableError
+from engine.sqlite.database import Database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "database")
+    database.use_log()
+    database.rows("CREATE TABLE t (value INTEGER PRIMARY KEY)")
+    return database
+
+
+def insert(database: Database, value: int, *, later: bool = False) -> None:
+    with database.write() as operation:
+        database.rows("INSERT INTO t VALUES (?)", (value,))
+        operation.later = later
+
+
+def content(database: Database) -> list[int]:
+    return [value for (value,) in database.rows("SELECT value FROM t ORDER BY value")]
+
+
+def test_what_is_left_open_is_seen_here_and_not_elsewhere(database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "database")
+    insert(database, 1, later=True)
+    insert(database, 2, later=True)
+    assert (content(database), content(other)) == ([1, 2], [])
+    database.writes.settle()
+    assert content(other) == [1, 2]
+    insert(database, 3, later=True)
+    insert(database, 4)
+    assert content(other) == [1, 2, 3, 4], "an operation that does not wait commits what was left open, too"
+
+
+def test_an_operation_is_undone_alone(database: Database) -> None:
+    insert(database, 1, later=True)
+    with pytest.raises(ZeroDivisionError), database.write():
+        database.rows("INSERT INTO t VALUES (2)")
+        raise ZeroDivisionError
+    assert database.writes.open
+    with pytest.raises(ZeroDivisionError), database.write() as operation:
+        operation.later = True
+        database.rows("INSERT INTO t VALUES (3)")
+        raise ZeroDivisionError
+    insert(database, 4, later=True)
+    database.writes.settle()
+    assert content(database) == [1, 4]
+    assert not database.in_transaction
+
+
+def test_the_first_operation_fails(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.write() as operation:
+        operation.later = True
+        database.rows("INSERT INTO t VALUES (1)")
+        raise ZeroDivisionError
+    assert not database.writes.open
+    insert(database, 2)
+    assert content(database) == [2]
+
+
+def test_who_is_told_of_the_end(database: Database) -> None:
+    told: list[bool] = []
+    written: list[int] = []
+    for value in (1, 2):
+        with database.write() as operation:
+            database.rows("INSERT INTO t VALUES (?)", (value,))
+            if value == 1:
+                database.writes.before_commit(lambda: written.append(len(content(database))))
+                database.writes.after(told.append)
+            operation.later = True
+    assert (written, told) == ([], [])
+    database.writes.settle()
+    database.writes.settle()
+    assert (written, told) == ([2], [True])
+    with pytest.raises(ZeroDivisionError), database.write():
+        database.writes.after(told.append)
+        raise ZeroDivisionError
+    assert told == [True, False]
+
+
+def test_another_thread_waits_until_it_is_settled(database: Database) -> None:
+    insert(database, 1, later=True)
+    done = threading.Event()
+
+    def write() -> None:
+        insert(database, 2)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert not done.wait(0.2)
+    database.writes.settle()
+    assert done.wait(5)
+    thread.join()
+    assert content(database) == [1, 2]
+
+
+def test_a_turn_reads_one_moment(database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "database")
+    database.writes.begin_turn()
+    assert content(database) == []
+    insert(other, 1)
+    assert content(database) == []
+    insert(database, 2)
+    assert content(database) == [1, 2], "who writes sees what is there now"
+    insert(other, 3)
+    assert content(database) == [1, 2], "the moment after the own change"
+    database.writes.settle()
+    assert content(database) == [1, 2, 3]
+    insert(other, 4)
+    assert content(database) == [1, 2, 3, 4], "no turn: every statement by itself"
+
+
+def test_a_turn_does_not_keep_a_checkpoint_from_its_end(database: Database) -> None:
+    database.writes.begin_turn()
+    assert content(database) == []
+    database.writes.settle()
+    insert(database, 1)
+    database.checkpoint()
+    assert database.log_bytes == 0
+
+
+def test_the_lock_is_free_when_an_operation_cannot_begin(database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "database")
+    other._main.set_busy_timeout(1)
+    insert(database, 1, later=True)
+    with pytest.raises(UnavailableError), other.write():
+        raise AssertionError("the other has the lock")
+    assert not other.in_transaction
+    database.writes.settle()
+    insert(other, 2)
+    assert content(database) == [1, 2]
