@@ -14,7 +14,7 @@ from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import InvalidError, UnavailableError
 from engine.opening import open_store
-from engine.sqlite.database import translate
+from engine.sqlite.connecting import translate
 from engine.store import Store
 
 _AT_ONCE = 1000

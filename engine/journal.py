@@ -91,12 +91,10 @@ class Journal:
         self._end = offset
 
     def restart(self) -> None:
-        """All entries are seen to: begin again at the beginning. Raises InternalError."""
+        """All entries are seen to: begin again at the beginning."""
         if self._end > _KEPT_BYTES:
-            try:
+            with suppress(OSError):  # else it stays as long as it is
                 os.ftruncate(self._fd, 0)
-            except OSError as error:
-                raise _translated(error) from error
         self._end = 0
 
     def remove(self) -> None:

@@ -6,11 +6,10 @@ the thread that opened it.
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from engine import listing
+from engine import listing, reading
 from engine.catalog import lifetimes, lowering, nodes
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
@@ -29,7 +28,6 @@ from engine.model import Effects, Kind, Node, ObjectInfo, PipelineInfo, RunInfo,
 from engine.names import check_scope_name, split_key
 from engine.publishing import Publisher
 from engine.sessions import Sessions
-from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
 from engine.sqlite.small import read_small
 from engine.tree import Tree
@@ -236,34 +234,8 @@ class Store:
             home = lifetimes.HOME[scope.kind]
             small = read_small(self.database, home, scope.name, split_key(key), self.contents.prefix)
             if small is not None:
-                return _whole(small)
-        pieces = self._read(scope, key)
-        next(pieces)
-        return pieces
-
-    def _read(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
-        if self.contents.shares_catalog and self.database.path is not None:
-            # One moment of the database for all of the value, on a connection of its own: nobody can delete it before
-            # the end, and this store can go on meanwhile.
-            with (
-                closing(Database(self.database.path, read_only=True)) as database,
-                database.slots.reading(),
-                database.snapshot(),
-            ):
-                yield from Store(database, SqliteEngine({}, database))._read_pinned(scope, key)
-        else:
-            if not self.database.read_only:
-                self.sessions.ensure()
-            yield from self._read_pinned(scope, key)
-
-    def _read_pinned(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
-        node = self._object(scope, key)
-        self.contents.pin(node.content)
-        try:
-            yield b""  # found: what read_object waits for
-            yield from self.contents.pieces(node.content, node.size)
-        finally:
-            self.contents.unpin(node.content)
+                return reading.whole(small)
+        return reading.of_one_moment(self, scope, key)
 
     def list_objects(self, scope: ScopeName, prefix: bytes = b"") -> Iterator[ObjectInfo]:
         """The objects of a pipeline or run whose keys begin with `prefix`, literally, in the order of their bytes."""
@@ -271,14 +243,15 @@ class Store:
 
     def object_info(self, scope: ScopeName, key: bytes) -> ObjectInfo:
         """One object as a listing shows it. Raises NotFoundError and IsDirectoryError."""
-        return listing.info(self._object(scope, key), key)
+        return listing.info(self.find_object(scope, key), key)
 
     def delete_object(self, scope: ScopeName, key: bytes) -> Effects:
         """Delete an object. Raises NotFoundError and IsDirectoryError."""
-        node = self._object(scope, key)
+        node = self.find_object(scope, key)
         return self.tree.remove(node.parent, node.name)[1]
 
-    def _object(self, scope: ScopeName, key: bytes) -> Node:
+    def find_object(self, scope: ScopeName, key: bytes) -> Node:
+        """Raises NotFoundError, IsDirectoryError, and InvalidError for a symlink."""
         node = self._find(lifetimes.find(self.database, scope), split_key(key))
         if node is None:
             raise NotFoundError(f"{scope} has no object {_show(key)}")
@@ -295,10 +268,6 @@ class Store:
             if node is None:
                 return None
         return node
-
-
-def _whole(value: bytes) -> Generator[bytes]:
-    yield value
 
 
 def _show(key: bytes) -> str:

@@ -1,7 +1,7 @@
 """Open files and directories: what a file handle of the kernel stands for."""
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 
 from engine.model import FIRST_FREE_ID, Node
 from engine.tree import Tree
@@ -142,8 +142,9 @@ class DirectoryHandle:
         self._changes, self._behind, self._next = self._tree.changes, position, 0
         self._page = self._tree.children(self.node.ino, after, _PAGE)
         self._names.update((node.ino, node.name) for node in self._page)
-        while len(self._names) > _REMEMBERED:
-            del self._names[next(iter(self._names))]
+        if len(self._names) > 2 * _REMEMBERED:
+            # All at once: to take the first of a dictionary again and again is to walk over what was taken before.
+            self._names = dict(islice(self._names.items(), len(self._names) - _REMEMBERED, None))
 
     def _name_at(self, position: int) -> bytes:
         name = self._names.get(position)

@@ -8,6 +8,7 @@ hold: never wait for it on the event loop, and in a handler only where the kerne
 import errno
 import logging
 import math
+from collections.abc import Iterable
 
 import pyfuse3
 import trio
@@ -38,6 +39,12 @@ class KernelCache:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
         known = self._known.get(ino, 0) + 2
         self._known[ino] = known | 1 if cached else known
+
+    def listed(self, inos: Iterable[int], *, cached: bool) -> None:
+        """The same for many."""
+        known, flag = self._known, 1 if cached else 0
+        for ino in inos:
+            known[ino] = known.get(ino, 0) + 2 | flag
 
     def forget(self, ino: int, count: int) -> bool:
         """The kernel dropped `count` references. Returns whether these were the last."""

@@ -82,10 +82,11 @@ class Namespace:
         if position in (0, handle.SELF):
             yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
         scope, state = self._state.scope, self._state
+        all_shown = not scope
         # As nearly always: then the question need not be asked for each.
         all_long = not state.at_risk and not state.writers and handle.node.ino != RUNS_INO
         for node, behind, exists in handle.entries(position):
-            if scope and not scope.shows(node.parent, node.name):
+            if not all_shown and not scope.shows(node.parent, node.name):
                 continue
             yield node[2], node, LONG_S if exists and all_long else self.timeout(node) if exists else 0.0, behind
 

@@ -20,6 +20,7 @@ from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes, UnsupportedError
 from fusefs.errnos import errno_of
 from fusefs.files import Files
+from fusefs.handles import DirectoryHandle
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.packing import caller, file, pack, packed
@@ -30,7 +31,6 @@ from fusefs.state import MountState, StaleError
 log = logging.getLogger(__name__)
 
 _FRAGMENT_BYTES = 4096
-_DOTS = (b".", b"..")
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -112,18 +112,15 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        answer = EntryAttributes()
-        known = self._state.kernel
-        listed = []
+        answer, add = EntryAttributes(), pyfuse3.readdir_reply
+        listed: tuple[list[Node], list[Node]] = [], []
         for name, node, seconds, position in self._names.entries(fh, start_id):
             # The kernel's cookies are positions behind an entry; only what it accepted counts as looked up.
-            pack(answer, node, seconds, seconds or 1.0)
-            if not pyfuse3.readdir_reply(token, name, answer, position):
+            if not add(token, name, pack(answer, node, seconds, seconds or 1.0), position):
                 break
-            if name not in _DOTS:
-                known.looked_up(node.ino, cached=seconds > 0)
-                listed.append(node)
-        self._state.remember_listed(listed)
+            if position > DirectoryHandle.PARENT:
+                listed[seconds > 0].append(node)
+        self._state.remember_listed(*listed)
 
     @handler
     async def releasedir(self, fh: int) -> None:

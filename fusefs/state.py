@@ -19,6 +19,7 @@ from fusefs.writertable import WriterTable
 
 _REMEMBERED = 4096
 _GONE_S = 10.0
+_DIRECTORY = int(Kind.DIRECTORY)
 _LOGGED = 1000
 """How many objects that were evicted at once are logged by name."""
 
@@ -94,10 +95,14 @@ class MountState:
         if len(self._recent) > 2 * _REMEMBERED:
             self._forget_oldest()
 
-    def remember_listed(self, nodes: list[Node]) -> None:
-        """The same for many: in the answer to a READDIR."""
-        self._recent.update({node.ino: node for node in nodes if node.kind != Kind.DIRECTORY})
-        self.directories.update({node.ino: node for node in nodes if node.kind == Kind.DIRECTORY})
+    def remember_listed(self, shortly: list[Node], long: list[Node]) -> None:
+        """The kernel was told of these in the answer to a READDIR, some of them under names that it does not keep."""
+        for nodes in (shortly, long):
+            by_ino = {node[0]: node for node in nodes}
+            self.kernel.listed(by_ino, cached=nodes is long)
+            self._recent.update(by_ino)
+            for node in [node for node in nodes if node[4] == _DIRECTORY]:
+                self.directories[node.ino] = self._recent.pop(node.ino)
         if len(self._recent) > 2 * _REMEMBERED:
             self._forget_oldest()
 

@@ -13,6 +13,8 @@ HOME = {ScopeKind.PIPELINE: PIPELINES_INO, ScopeKind.RUN: RUNS_INO}
 KIND_OF_HOME = {home: kind for kind, home in HOME.items()}
 
 _NO_PIPELINE = b""
+_COUNT = "UPDATE scope SET objects = objects + ? WHERE ino = ? RETURNING objects, object_limit, kind"
+_COUNTED = "SELECT objects, object_limit, kind FROM scope WHERE ino = ?"
 _HOME = "SELECT ino, kind, objects, object_limit FROM scope WHERE ino = (SELECT scope FROM node WHERE ino = ?)"
 _RUN = (
     "SELECT pipeline, started_ns, run_expiry, (SELECT max(newest.started_ns) FROM scope AS newest"
@@ -182,9 +184,7 @@ def count(tx: Transaction, scope: int, added: int) -> tuple[int, int, bool]:
 
     Raises NotFoundError when the run has expired or the pipeline was deleted.
     """
-    row = tx.row(
-        "UPDATE scope SET objects = objects + ? WHERE ino = ? RETURNING objects, object_limit, kind", (added, scope)
-    )
+    row = tx.row(_COUNT, (added, scope)) if added else tx.row(_COUNTED, (scope,))
     if row is None:
         raise NotFoundError("the pipeline or run is gone")
     objects, own_limit, kind = row

@@ -1,4 +1,4 @@
-"""The SQLite file: its connections, its transactions, and what its errors mean.
+"""The SQLite file: its connections, statements and transactions, syncing and checkpoints.
 
 Two connections. The main one belongs to the thread that opened the database (the mount's event loop, or a program);
 every other thread shares the second, under a lock. Whoever writes holds a lock of ours (`Writes`), so that the threads
@@ -6,9 +6,7 @@ of one process queue for SQLite's write lock instead of polling for it. A databa
 """
 
 import os
-import random
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -17,23 +15,13 @@ from typing import Any
 
 import apsw
 
-from engine.errors import (
-    InternalError,
-    OpenError,
-    OutOfSpaceError,
-    ReadOnlyError,
-    StoreError,
-    UnavailableError,
-)
+from engine.errors import InternalError
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, connect, translate
 from engine.sqlite.slots import Slots
 from engine.sqlite.writing import Operation, Writes
 
-BUSY_TIMEOUT_MS = 10_000
-"""How long a statement waits for another process's transaction before UnavailableError."""
-
 _NOBODY = -1
 _PAGE_SIZE = 4096
-_CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 16384
 """Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
 
@@ -41,40 +29,7 @@ _CHECKPOINT_ROUNDS = 4
 _PAGES_UNDER_LOCK = 64
 """With how many pages left to write back everybody is made to wait for the rest."""
 
-_MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
-    (apsw.FullError, OutOfSpaceError),
-    (apsw.BusyError, UnavailableError),
-    (apsw.LockedError, UnavailableError),
-    (apsw.ReadOnlyError, ReadOnlyError),
-    (apsw.NotADBError, OpenError),
-    (apsw.CantOpenError, OpenError),
-]
-
 Row = tuple[Any, ...]
-
-
-def translate(error: apsw.Error) -> StoreError:
-    """The engine's error for SQLite's `error`; InternalError for what has no other meaning."""
-    for source, meaning in _MEANINGS:
-        if isinstance(error, source):
-            return meaning(f"the store's database says: {error}")
-    return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
-
-
-class _Patience:
-    """Waits for another process's transaction. SQLite's own way sleeps up to 100 ms between two looks, and can miss the
-    moments in which others have let go of the lock; a mount answers nobody meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def __call__(self, looks: int) -> bool:
-        now = time.monotonic()
-        if looks == 0:
-            self._until = now + BUSY_TIMEOUT_MS / 1000
-        time.sleep(random.uniform(0.5, 1) * min(0.002, 0.0002 * (looks + 1)))
-        return now < self._until
 
 
 class Database:
@@ -101,21 +56,7 @@ class Database:
         self._closed = False
 
     def _connect(self) -> apsw.Connection:
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        if self.read_only:
-            flags = apsw.SQLITE_OPEN_READONLY
-        try:
-            connection = apsw.Connection(":memory:" if self.path is None else str(self.path), flags=flags)
-            connection.set_busy_handler(_Patience())
-            # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (see sync).
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            # A checkpoint can take as long as the disk likes: upkeep does it, in a thread, not the commit of a Put.
-            connection.wal_autocheckpoint(0)
-            connection.set_wal_hook(self._on_commit)
-        except apsw.Error as error:
-            raise translate(error) from error
-        return connection
+        return connect(self.path, read_only=self.read_only, on_commit=self._on_commit)
 
     def _on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._log_pages = pages

@@ -81,7 +81,7 @@ def test_the_owner_is_who_put_it(fusefs: Fusefs, monkeypatch: pytest.MonkeyPatch
     fusefs("pipeline", "create", "p").ok()
     fusefs("pipeline", "object", "put", "p", "k=1").ok()
     with open_store(load_settings().object_store, read_only=True) as store:
-        node = store._object(ScopeName.pipeline("p"), b"k")
+        node = store.find_object(ScopeName.pipeline("p"), b"k")
     assert (node.uid, node.gid) == (1234, 5678)
 
 

@@ -41,7 +41,7 @@ def test_refused_while_it_is_mounted(stores: Stores) -> None:
 
 
 def test_refused_while_somebody_reads(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.sqlite.database.BUSY_TIMEOUT_MS", 10)
+    monkeypatch.setattr("engine.sqlite.connecting.BUSY_TIMEOUT_MS", 10)
     store = stores.open()
     store.create_pipeline(APP.name)
     store.put_object(APP, b"key", b"value")

@@ -1,0 +1,77 @@
+"""Connections to the SQLite file, how long they wait for each other, and what SQLite's errors mean."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from engine.errors import (
+    InternalError,
+    OpenError,
+    OutOfSpaceError,
+    ReadOnlyError,
+    StoreError,
+    UnavailableError,
+)
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a statement waits for another process's transaction before UnavailableError."""
+
+_CACHE_KIB = 16 * 1024
+
+_MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
+    (apsw.FullError, OutOfSpaceError),
+    (apsw.BusyError, UnavailableError),
+    (apsw.LockedError, UnavailableError),
+    (apsw.ReadOnlyError, ReadOnlyError),
+    (apsw.NotADBError, OpenError),
+    (apsw.CantOpenError, OpenError),
+]
+
+
+def translate(error: apsw.Error) -> StoreError:
+    """The engine's error for SQLite's `error`; InternalError for what has no other meaning."""
+    for source, meaning in _MEANINGS:
+        if isinstance(error, source):
+            return meaning(f"the store's database says: {error}")
+    return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
+
+
+class _Patience:
+    """Waits for another process's transaction. SQLite's own way sleeps up to 100 ms between two looks, and can miss the
+    moments in which others have let go of the lock; a mount answers nobody meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def __call__(self, looks: int) -> bool:
+        now = time.monotonic()
+        if looks == 0:
+            self._until = now + BUSY_TIMEOUT_MS / 1000
+        time.sleep(random.uniform(0.5, 1) * min(0.002, 0.0002 * (looks + 1)))
+        return now < self._until
+
+
+def connect(
+    path: Path | None, *, read_only: bool, on_commit: Callable[[apsw.Connection, str, int], int]
+) -> apsw.Connection:
+    """Open a file, or one in memory where `path` is None.
+
+    `on_commit` is called after every commit with the length of the log in pages. Raises StoreError.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    try:
+        connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags)
+        connection.set_busy_handler(_Patience())
+        # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (Database.sync).
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        # A checkpoint can take as long as the disk likes: upkeep does it, in a thread, not the commit of a Put.
+        connection.wal_autocheckpoint(0)
+        connection.set_wal_hook(on_commit)
+    except apsw.Error as error:
+        raise translate(error) from error
+    return connection
