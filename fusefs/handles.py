@@ -1,7 +1,8 @@
 """Open files and directories: what a file handle of the kernel stands for."""
 
+from collections import deque
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import count
 
 from engine.model import FIRST_FREE_ID, Node
 from engine.tree import Tree
@@ -94,8 +95,8 @@ class DirectoryHandle:
         """Which of the page is to be given out next."""
         self._changes = 0
         """How much had changed in the store when the page was read: it is right while nothing has since."""
-        self._names: dict[int, bytes] = {}
-        """The names of the positions in a large directory that were given out last."""
+        self._pages: deque[list[Node]] = deque(maxlen=_REMEMBERED // _PAGE)
+        """What was given out last of a large directory: the names of its positions."""
 
     def entries(self, position: int) -> Iterator[Entry]:
         """The entries behind a position, 0 for all."""
@@ -141,15 +142,13 @@ class DirectoryHandle:
     def _read_page(self, position: int, after: bytes) -> None:
         self._changes, self._behind, self._next = self._tree.changes, position, 0
         self._page = self._tree.children(self.node.ino, after, _PAGE)
-        self._names.update((node.ino, node.name) for node in self._page)
-        if len(self._names) > 2 * _REMEMBERED:
-            # All at once: to take the first of a dictionary again and again is to walk over what was taken before.
-            self._names = dict(islice(self._names.items(), len(self._names) - _REMEMBERED, None))
+        self._pages.append(self._page)
 
     def _name_at(self, position: int) -> bytes:
-        name = self._names.get(position)
-        if name is not None:
-            return name
+        for page in reversed(self._pages):
+            for listed in page:
+                if listed.ino == position:
+                    return listed.name
         node = self._tree.node(position)
         # An entry that went long after it was listed: from the start, since repeating is better than skipping.
         return b"" if node is None or node.parent != self.node.ino else node.name

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections import Counter
-from itertools import islice
 
 import trio
 
@@ -59,6 +58,8 @@ class MountState:
         """
         self._recent: dict[int, Node] = {}
         """Objects looked up or listed last, for the open that follows; right until `retire` or news take them out."""
+        self._before: dict[int, Node] = {}
+        """The same of those before: when there are many of the last ones, they take the place of these."""
 
     def note_use(self) -> None:
         """Somebody uses the mount, or changes the store elsewhere."""
@@ -92,8 +93,7 @@ class MountState:
             self.directories[node.ino] = node
             return
         self._recent[node.ino] = node
-        if len(self._recent) > 2 * _REMEMBERED:
-            self._forget_oldest()
+        self._limit_recent()
 
     def remember_listed(self, shortly: list[Node], long: list[Node]) -> None:
         """The kernel was told of these in the answer to a READDIR, some of them under names that it does not keep."""
@@ -103,11 +103,18 @@ class MountState:
             self._recent.update(by_ino)
             for node in [node for node in nodes if node[4] == _DIRECTORY]:
                 self.directories[node.ino] = self._recent.pop(node.ino)
-        if len(self._recent) > 2 * _REMEMBERED:
-            self._forget_oldest()
+        self._limit_recent()
 
-    def _forget_oldest(self) -> None:
-        self._recent = dict(islice(self._recent.items(), len(self._recent) - _REMEMBERED, None))
+    def _limit_recent(self) -> None:
+        if len(self._recent) > _REMEMBERED:
+            self._recent, self._before = {}, self._recent
+
+    def _recall(self, ino: int) -> Node | None:
+        return self._recent.get(ino) or self._before.get(ino)
+
+    def _drop_recent(self, ino: int) -> None:
+        self._recent.pop(ino, None)
+        self._before.pop(ino, None)
 
     def directory(self, ino: int) -> Node | None:
         """A directory; one that was removed while the kernel knows it has no parent."""
@@ -118,7 +125,7 @@ class MountState:
 
     def value(self, ino: int) -> Node | None:
         """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
-        node = self._recent.get(ino) or self.store.tree.node(ino)
+        node = self._recall(ino) or self.store.tree.node(ino)
         return node if node is not None else self.lost(ino)
 
     def lost(self, ino: int) -> Node | None:
@@ -134,7 +141,7 @@ class MountState:
 
     def retire(self, node: Node) -> None:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
-        self._recent.pop(node.ino, None)
+        self._drop_recent(node.ino)
         if self.kernel.knows(node.ino) and node.ino not in self._gone:
             self.store.contents.pin(node.content)
             self._gone[node.ino] = node, time.monotonic() + _GONE_S
@@ -144,7 +151,7 @@ class MountState:
         if not news.parent:
             self.kernel.drop_attributes(news.ino)
         elif news.ino:
-            recent = self._recent.get(news.ino)
+            recent = self._recall(news.ino)
             if recent is not None:
                 self.retire(recent)
             if self.kernel.knows(news.ino):
@@ -170,7 +177,7 @@ class MountState:
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""
         if self.kernel.forget(ino, count):
-            self._recent.pop(ino, None)
+            self._drop_recent(ino)
             self.directories.pop(ino, None)
             self._drop_gone(ino)
 
