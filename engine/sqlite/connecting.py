@@ -19,6 +19,8 @@ from engine.errors import (
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction before UnavailableError."""
 
+_ANOTHER_WAIT_S = 1.0
+"""Two looks that are so far apart do not belong to one wait."""
 _CACHE_KIB = 16 * 1024
 
 _MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
@@ -46,12 +48,15 @@ class _Patience:
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._looked = 0.0
 
     def __call__(self, looks: int) -> bool:
         now = time.monotonic()
-        if looks == 0:
+        # SQLite counts from 0 in every step of a statement, but not where it reads the schema for one.
+        if looks == 0 or now - self._looked > _ANOTHER_WAIT_S:
             self._until = now + BUSY_TIMEOUT_MS / 1000
         time.sleep(random.uniform(0.5, 1) * min(0.002, 0.0002 * (looks + 1)))
+        self._looked = time.monotonic()
         return now < self._until
 
 

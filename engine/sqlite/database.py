@@ -7,6 +7,7 @@ of one process queue for SQLite's write lock instead of polling for it. A databa
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from engine.errors import InternalError
+from engine.errors import InternalError, UnavailableError
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, connect, translate
 from engine.sqlite.slots import Slots
 from engine.sqlite.writing import Operation, Writes
@@ -191,7 +192,16 @@ class Database:
     def use_log(self) -> None:
         """Have the file in WAL mode, which it keeps. Only for a file known to be ours, or still empty."""
         self.rows(f"PRAGMA page_size = {_PAGE_SIZE}")
-        self.rows("PRAGMA journal_mode = WAL")
+        until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while True:
+            try:
+                self.rows("PRAGMA journal_mode = WAL")
+                return
+            except UnavailableError:
+                # With a lock of its own that the others wait for, SQLite does not wait for theirs.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.005)
 
     def changed_elsewhere(self) -> bool:
         """Whether another connection has committed since the last call. Costs one small read and no disk access."""
