@@ -173,6 +173,18 @@ def test_others_see_at_once_what_is_published_later(store: Store, stores: Stores
     assert values(other, APP) == {b"k": b"value"}
 
 
+def test_an_append_that_makes_a_value_large_is_committed_at_once(store: Store) -> None:
+    """Large values are read in other threads, which see what is committed."""
+    top = directory(store, APP)
+    store.put_object(APP, b"k", b"x" * 60_000)
+    for piece, large in ((b"y" * 1_000, False), (b"z" * 10_000, True)):
+        put, draft = new_put(store, top, b"k", How.APPEND), new_draft(store, piece)
+        store.publisher.prepare(put, draft, 1)
+        store.publisher.publish(put, draft, (put.ino, 1), later=True)
+        assert store.database.writes.open is not large
+    assert values(store, APP) == {b"k": b"x" * 60_000 + b"y" * 1_000 + b"z" * 10_000}
+
+
 def test_the_journal_stays_short(store: Store, stores: Stores) -> None:
     for number in range(200):
         put_later(store, b"k", b"x" * 50_000)
