@@ -220,20 +220,15 @@ class ChunkedDraft:
         self._changed = {}
 
     def _store_chunk(self, position: int, data: Data) -> None:
-        row = self._database.row("SELECT chunk FROM extent WHERE key = ? AND position = ?", (self._key, position))
-        chunk = 0 if row is None else int(row[0])
+        old = self._chunk_at(position)
         # A slot is written once: what it holds may be needed again after a power cut.
-        if chunk > 0 and self._database.row(_SHARED, (chunk, self._key)) is None:
-            self._database.rows("UPDATE chunk SET data = ? WHERE id = ?", (data, chunk))
+        if old > 0 and self._database.row(_SHARED, (old, self._key)) is None:
+            self._database.rows("UPDATE chunk SET data = ? WHERE id = ?", (data, old))
             return
-        self._point(position, self._database.value("INSERT INTO chunk (data) VALUES (?) RETURNING id", (data,)))
-
-    def _point(self, position: int, chunk: int) -> None:
-        """Let a position of the value be a new chunk."""
-        old = self._database.row("SELECT chunk FROM extent WHERE key = ? AND position = ?", (self._key, position))
+        chunk = self._database.value("INSERT INTO chunk (data) VALUES (?) RETURNING id", (data,))
         self._database.rows("INSERT OR REPLACE INTO extent VALUES (?, ?, ?)", (self._key, position, chunk))
-        if old is not None:
-            _drop_unshared(self._database, old[0])
+        if old:
+            _drop_unshared(self._database, old)
 
     def _point_to_slots(self, position: int, slot: int, count: int) -> None:
         """Let positions of the value, one behind the other, be slots that lie so too."""
@@ -249,14 +244,19 @@ class ChunkedDraft:
             held = self._storing.get(position)
         if held is not None:
             return held
-        row = self._database.row("SELECT chunk FROM extent WHERE key = ? AND position = ?", (self._key, position))
-        if row is None:
-            return b""
-        slot = slot_of(row[0])
+        # What is not held any more has been stored, perhaps just now and by another thread.
+        self._database.writes.read_anew()
+        chunk = self._chunk_at(position)
+        slot = slot_of(chunk)
         if slot is not None:
             return self._database.slots.read(slot, 0, CHUNK_BYTES)
-        data: bytes = self._database.value("SELECT data FROM chunk WHERE id = ?", (row[0],))
+        data: bytes = self._database.value("SELECT data FROM chunk WHERE id = ?", (chunk,)) if chunk else b""
         return data
+
+    def _chunk_at(self, position: int) -> int:
+        """The number of the chunk that is stored at a position; 0 for a hole."""
+        row = self._database.row("SELECT chunk FROM extent WHERE key = ? AND position = ?", (self._key, position))
+        return 0 if row is None else int(row[0])
 
     def _changeable(self, position: int) -> bytearray:
         chunk = self._changed.get(position)

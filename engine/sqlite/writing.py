@@ -168,6 +168,12 @@ class Writes:
                 self._reads = False
                 self._database.rows("COMMIT")
 
+    def read_anew(self) -> None:
+        """Let the next statement see what another thread of ours has committed, although the turn goes on."""
+        if self._reads and self._database.is_owner:
+            self._end_reading()
+            self.reads_next = True
+
     def settle(self) -> None:
         """End the turn: commit what was left open. Raises StoreError, and then all of that is undone."""
         self._end_reading()

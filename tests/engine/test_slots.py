@@ -190,6 +190,26 @@ def test_several_threads_write_at_once(store: Store) -> None:
     check_nothing_left(store)
 
 
+def test_a_draft_sees_what_another_thread_has_stored(store: Store) -> None:
+    """Also in a turn that began before: an edit that found a hole there would publish zeros."""
+    draft = new_draft(store, b"")
+    for offset in range(0, 8 * MIB, MIB):
+        draft.write(offset, b"x" * MIB)
+    large = draft.large
+    assert large is not None
+    store.database.writes.begin_turn()
+    store.tree.node(1)
+    thread = threading.Thread(target=lambda: large.store(large.take()))
+    thread.start()
+    thread.join()
+    draft.write(5, b"edited")
+    assert draft.read(0, 20) == b"xxxxxedited" + b"x" * 9
+    assert draft.read(8 * MIB - 3, 3) == b"xxx"
+    store.database.writes.settle()
+    store.publisher.publish(new_put(store, directory(store, APP), b"key"), draft)
+    assert value(store, APP, b"key") == b"xxxxxedited" + b"x" * (8 * MIB - 11)
+
+
 def test_a_full_disk_leaves_the_old_value(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = content(1)
     put(store, b"key", wanted)
