@@ -13,7 +13,8 @@ import stat
 import sys
 
 import pyfuse3
-import trio
+
+from benchmarks.stock_loop import serve
 
 CACHE_SECONDS = 60
 LONGEST_READ = 1024 * 1024
@@ -157,12 +158,7 @@ class NullFilesystem(pyfuse3.Operations):
 
 
 def main() -> None:
-    options = {*pyfuse3.default_options, "fsname=null", "subtype=null"}
-    pyfuse3.init(NullFilesystem(), sys.argv[1], options)
-    try:
-        trio.run(pyfuse3.main)
-    finally:
-        pyfuse3.close()
+    serve(NullFilesystem(), sys.argv[1], "null")
 
 
 if __name__ == "__main__":

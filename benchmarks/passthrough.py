@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import pyfuse3
-import trio
+
+from benchmarks.stock_loop import serve
 
 CACHE_SECONDS = 60
 _COPIED = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_rdev", "st_size", "st_atime_ns", "st_mtime_ns", "st_ctime_ns")
@@ -208,12 +209,7 @@ def _opened(fd: int, flags: int) -> pyfuse3.FileInfo:
 
 
 def main() -> None:
-    options = {*pyfuse3.default_options, "fsname=passthrough", "subtype=passthrough"}
-    pyfuse3.init(Passthrough(sys.argv[1]), sys.argv[2], options)
-    try:
-        trio.run(pyfuse3.main)
-    finally:
-        pyfuse3.close()
+    serve(Passthrough(sys.argv[1]), sys.argv[2], "passthrough")
 
 
 if __name__ == "__main__":

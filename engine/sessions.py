@@ -6,18 +6,12 @@ that ends, and holds between two stores opened in one process as well (fcntl(2),
 
 import fcntl
 import os
-import struct
 from pathlib import Path
 
+from engine import locks
 from engine.errors import OpenError
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full
-
-_FLOCK = struct.Struct("hhqqi4x")
-
-
-def _lock_of(byte: int) -> bytes:
-    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
 
 
 class Sessions:
@@ -46,13 +40,13 @@ class Sessions:
         )
         if self._database.path is not None:
             # Locked before it can be seen: nobody takes it for dead.
-            fcntl.fcntl(self._lock_file(), fcntl.F_OFD_SETLK, _lock_of(number))
+            locks.take(self._lock_file(), fcntl.F_WRLCK, number)
         return int(number)
 
     def dead(self) -> list[int]:
         """The sessions whose processes are gone."""
         numbers = [row[0] for row in self._database.rows("SELECT id FROM session WHERE id <> ?", (self.own,))]
-        return [number for number in numbers if not self._is_locked(number)]
+        return [number for number in numbers if not locks.is_taken(self._lock_file(), number)]
 
     @again_when_full
     def end(self) -> None:
@@ -77,10 +71,6 @@ class Sessions:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def _is_locked(self, number: int) -> bool:
-        answer = fcntl.fcntl(self._lock_file(), fcntl.F_OFD_GETLK, _lock_of(number))
-        return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
 
     def _lock_file(self) -> int:
         if self._fd < 0:

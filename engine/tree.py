@@ -33,7 +33,6 @@ _RMDIR_FORGIVES_S = 60
 """How long an object that came back does not keep its directory from being removed: `rm -r` could not know of it."""
 
 _FORGIVEN_AT_MOST = 64
-_RUNS_KNOWN = 10_000
 
 
 class Tree:
@@ -43,8 +42,6 @@ class Tree:
         self._database = database
         self._contents = contents
         self._expiring = lifetimes.Expiring(database)
-        self._expires_next: dict[int, bool] = {}
-        """What `expires_next` has found out, until a run comes or goes."""
         self._elsewhere = 0
         self._came_back: dict[int, float] = {}
         """When objects came back because of a deletion in this process, by inode."""
@@ -57,7 +54,7 @@ class Tree:
     def note_change(self) -> None:
         """Another process has changed something, or a run has come or gone other than by this tree."""
         self._elsewhere += 1
-        self._expires_next.clear()
+        self._expiring.forget()
 
     def node(self, ino: int) -> Node | None:
         return nodes.by_ino(self._database, ino)
@@ -71,12 +68,7 @@ class Tree:
 
     def expires_next(self, ino: int) -> bool:
         """Whether `ino` is a run that the start of one more would make expire, as far as `note_change` was told."""
-        known = self._expires_next.get(ino)
-        if known is None:
-            if len(self._expires_next) >= _RUNS_KNOWN:
-                self._expires_next.clear()
-            known = self._expires_next[ino] = self._expiring.is_next(ino)
-        return known
+        return self._expiring.is_next(ino)
 
     def next_victims(self, parent: int) -> list[Node]:
         """What a Put of a new name in the directory `parent` would evict, if it came now."""
@@ -104,7 +96,7 @@ class Tree:
             if parent in lifetimes.KIND_OF_HOME:
                 scope = ScopeName(lifetimes.KIND_OF_HOME[parent], name)
                 node = lifetimes.make(tx, ino, scope, mode, uid, gid)
-                self._expires_next.clear()
+                self._expiring.forget()
                 return node, tx.effects(), lifetimes.next_to_expire(tx, ino)
             check_part(name)
             home = nodes.touch_directory(tx, parent)
@@ -168,7 +160,7 @@ class Tree:
             nodes.delete(tx, node)
             if node.scope == node.ino:
                 lifetimes.drop(tx, node.ino)
-                self._expires_next.clear()
+                self._expiring.forget()
             tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, parent))
             return node
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import trio
 
+from fusefs.openers import Life, life_of
+
 _PF_EXITING = 0x4
 _SIGNAL_BITS = 0x7F
 _FAMILY_AT_MOST = 1000
@@ -43,17 +45,6 @@ class Closing(Enum):
     """
 
 
-class _Life(Enum):
-    """What can be seen of a thread without waiting for anybody."""
-
-    ALIVE = 1
-    IN_EXEC = 2
-    """It is replacing its program, and closes what the next one is not to have."""
-    EXITING = 3
-    """It has given its memory back, and closes its files or has closed them."""
-    GONE = 4
-
-
 class _Task(NamedTuple):
     closing: bool
     """Whether it exits and has not closed everything yet."""
@@ -70,11 +61,11 @@ async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -
     if not opener:
         return Closing.PLAIN
     life = _life(opener)
-    if life is _Life.IN_EXEC:
+    if life is Life.IN_EXEC:
         return Closing.PLAIN
-    if life is _Life.ALIVE and not again and all(_life(pid) is not _Life.EXITING for pid in _family(opener)):
+    if life is Life.ALIVE and not again and all(_life(pid) is not Life.EXITING for pid in _family(opener)):
         return Closing.PLAIN
-    if life is _Life.EXITING and len(_threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
+    if life is Life.EXITING and len(_threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
     others = elsewhere()
     with trio.move_on_after(_SEARCH_AT_MOST_S):
@@ -82,12 +73,12 @@ async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -
     return Closing.PLAIN
 
 
-def _search(opener: int, life: _Life, elsewhere: set[int]) -> Closing:
+def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
     """Find out who closes. In a thread of its own: this may wait for processes that wait for us."""
-    task = _task(opener) if life is _Life.EXITING else None
+    task = _task(opener) if life is Life.EXITING else None
     if task is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
-    alive = opener if life is _Life.ALIVE else 0
+    alive = opener if life is Life.ALIVE else 0
     family = list(_family(opener)) if alive else []
     leaving = _leaving(family)
     if leaving:
@@ -107,18 +98,12 @@ def _judge(opener: int, leaving: dict[int, int]) -> Closing:
 
 def _leaving(pids: Iterable[int]) -> dict[int, int]:
     """Those of some threads that exit and have not closed everything yet, and the signals that kill them."""
-    exiting = (pid for pid in pids if _life(pid) is _Life.EXITING)  # costs little for all others
+    exiting = (pid for pid in pids if _life(pid) is Life.EXITING)  # costs little for all others
     return {pid: task.signal for pid in exiting if (task := _task(pid)) is not None and task.closing}
 
 
-def _life(pid: int) -> _Life:
-    sizes = _read(f"{pid}/statm").split()
-    if len(sizes) < 4:
-        return _Life.GONE
-    if sizes[0] == b"0":
-        return _Life.EXITING
-    # The new program is not there yet, only a stack for it.
-    return _Life.IN_EXEC if sizes[3] == b"0" else _Life.ALIVE
+def _life(pid: int) -> Life:
+    return life_of(_read(f"{pid}/statm").split())
 
 
 def _task(pid: int) -> _Task | None:

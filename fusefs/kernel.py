@@ -37,8 +37,7 @@ class KernelCache:
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
-        known = self._known.get(ino, 0) + 2
-        self._known[ino] = known | 1 if cached else known
+        self.listed((ino,), cached=cached)
 
     def listed(self, inos: Iterable[int], *, cached: bool) -> None:
         """The same for many."""

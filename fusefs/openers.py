@@ -9,6 +9,7 @@ of the same number.
 import os
 from collections import OrderedDict
 from contextlib import suppress
+from enum import Enum
 
 _KEPT = 64
 """For how many threads the files are kept open: three each."""
@@ -17,6 +18,30 @@ _SIZES = 100
 _CHILDREN = 4096
 _LINKS_OF_ONE = 3
 """Hard links of a directory with one other in it: task of a process of one thread."""
+
+
+class Life(Enum):
+    """What can be seen of a thread without waiting for anybody."""
+
+    ALIVE = 1
+    IN_EXEC = 2
+    """It is replacing its program, and closes what the next one is not to have."""
+    EXITING = 3
+    """It has given its memory back, and closes its files or has closed them."""
+    GONE = 4
+
+
+def life_of(sizes: list[bytes]) -> Life:
+    """What the sizes of a thread's memory tell (proc(5), statm)."""
+    if len(sizes) < 4:
+        return Life.GONE
+    if sizes[0] == b"0":
+        return Life.EXITING
+    # The new program is not there yet, only a stack for it.
+    return Life.IN_EXEC if sizes[3] == b"0" else Life.ALIVE
+
+
+_LEAVING = (Life.EXITING, Life.GONE)
 
 
 class _Seen:
@@ -33,8 +58,8 @@ class _Seen:
             raise
         self._statm, self._task, self._children = self._fds
 
-    def sizes(self) -> list[bytes]:
-        return os.pread(self._statm, _SIZES, 0).split()
+    def life(self) -> Life:
+        return life_of(os.pread(self._statm, _SIZES, 0).split())
 
     def threads(self) -> list[int]:
         if os.fstat(self._task).st_nlink == _LINKS_OF_ONE:
@@ -66,14 +91,14 @@ class Openers:
         try:
             while todo:
                 process = todo.pop()
-                sizes, seen = self._look(process)
-                if process == pid and sizes[3] == b"0":  # none but a page for a stack: it is inside execve(2)
+                life, seen = self._look(process)
+                if process == pid and life is not Life.ALIVE:
                     return False
                 for thread in seen.threads():
                     if thread != process:
                         known.add(thread)
-                        sizes, seen = self._look(thread)
-                    if sizes[0] == b"0":  # no memory: it exits
+                        life, seen = self._look(thread)
+                    if life in _LEAVING:
                         return False
                     for child in seen.children():
                         if child not in known:
@@ -81,16 +106,16 @@ class Openers:
                             todo.append(child)
                 if len(known) > _FAMILY_AT_MOST:
                     return False
-        except (OSError, IndexError):
+        except OSError:
             return False
         return True
 
-    def _look(self, pid: int) -> tuple[list[bytes], _Seen]:
-        """The sizes of a thread's memory, and what else there is to see of it. Raises OSError."""
+    def _look(self, pid: int) -> tuple[Life, _Seen]:
+        """Whether a thread lives, and what else there is to see of it. Raises OSError."""
         seen = self._seen.get(pid)
         if seen is not None:
             try:
-                return seen.sizes(), seen
+                return seen.life(), seen
             except OSError:
                 # The number may be another's by now.
                 del self._seen[pid]
@@ -98,4 +123,4 @@ class Openers:
         self._seen[pid] = seen = _Seen(pid)
         if len(self._seen) > _KEPT:
             self._seen.popitem(last=False)[1].close()
-        return seen.sizes(), seen
+        return seen.life(), seen

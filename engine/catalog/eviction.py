@@ -10,7 +10,7 @@ and the temporary name that had displaced the very object that is put anew.
 
 from engine.catalog import nodes, taken
 from engine.catalog.transaction import Transaction
-from engine.model import Node
+from engine.model import Node, Removed
 from engine.sqlite.database import Database, Row
 
 KEEP_DISPLACED_NS = 10 * 60 * 1_000_000_000
@@ -72,9 +72,14 @@ def _evict(tx: Transaction, scope: int, rows: list[Row], newest: int, freed_by: 
             tx.tell(victim.ino, victim.parent, victim.name)
         else:
             nodes.delete(tx, victim)
+    note_evicted(tx, scope, gone)
+
+
+def note_evicted(tx: Transaction, scope: int, gone: list[Removed]) -> None:
+    """Objects are gone from a pipeline, the oldest first: for its counts, and for whoever is told."""
     ((before,),) = tx.rows(
         "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1 WHERE ino = ?2 RETURNING evictions - ?1",
-        (len(victims), scope),
+        (len(gone), scope),
     )
     taken.note_objects(tx, scope, before, gone)
     tx.evicted += gone

@@ -13,6 +13,7 @@ HOME = {ScopeKind.PIPELINE: PIPELINES_INO, ScopeKind.RUN: RUNS_INO}
 KIND_OF_HOME = {home: kind for kind, home in HOME.items()}
 
 _NO_PIPELINE = b""
+_ANSWERS = 10_000
 _COUNT = "UPDATE scope SET objects = objects + ? WHERE ino = ? RETURNING objects, object_limit, kind"
 _COUNTED = "SELECT objects, object_limit, kind FROM scope WHERE ino = ?"
 _HOME = "SELECT ino, kind, objects, object_limit FROM scope WHERE ino = (SELECT scope FROM node WHERE ino = ?)"
@@ -104,17 +105,30 @@ def starts_left(database: Database, ino: int) -> int | None:
 
 
 class Expiring:
-    """Which runs the next start would make expire. Asked for each run that is looked up, so it keeps what it found out
-    of a pipeline's runs until a newer one starts there.
+    """Which runs the next start would make expire. Asked for each run that is looked up, so it keeps the answers until
+    it is told that a run came or went, and what it found out of a pipeline's runs until a newer one starts there.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._answers: dict[int, bool] = {}
         self._last: dict[bytes, tuple[tuple[int, int], int]] = {}
         """By pipeline: its newest run and the expiry, and when the youngest of those that are next was started."""
 
+    def forget(self) -> None:
+        """A run came or went."""
+        self._answers.clear()
+
     def is_next(self, ino: int) -> bool:
         """Whether the start of one more run would make this run expire. Early after a removal."""
+        known = self._answers.get(ino)
+        if known is None:
+            if len(self._answers) >= _ANSWERS:
+                self._answers.clear()
+            known = self._answers[ino] = self._find_out(ino)
+        return known
+
+    def _find_out(self, ino: int) -> bool:
         row = self._database.row(_RUN, (ino,))
         if row is None:
             return False

@@ -4,7 +4,7 @@ A million is evicted by statements that treat all victims alike, in seconds; one
 minute, in which nobody else can write.
 """
 
-from engine.catalog import eviction, nodes, taken
+from engine.catalog import eviction, nodes
 from engine.catalog.transaction import Transaction
 from engine.model import Removed
 
@@ -39,12 +39,7 @@ def _evict_oldest(tx: Transaction, scope: int, number: int) -> None:
     gone = _removed(tx, scope, last)
     tx.rows(_CHANGES, (scope, last, tx.ticks(number), tx.session, tx.others))
     tx.rows(f"DELETE {_VICTIMS}", (scope, last))
-    ((before,),) = tx.rows(
-        "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1 WHERE ino = ?2 RETURNING evictions - ?1",
-        (number, scope),
-    )
-    taken.note_objects(tx, scope, before, gone)
-    tx.evicted += gone
+    eviction.note_evicted(tx, scope, gone)
 
 
 def _removed(tx: Transaction, scope: int, last: int) -> list[Removed]:

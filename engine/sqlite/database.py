@@ -66,16 +66,11 @@ class Database:
     @contextmanager
     def _mine(self) -> Iterator[apsw.Connection]:
         """The connection of the calling thread, which no other thread uses meanwhile."""
-        if self.is_owner:
-            yield self._main
-            return
-        with self._side_lock:
-            if self.path is None:
-                yield self._main
-                return
-            if self._side is None:
-                self._side = self._connect()
-            yield self._side
+        self.hold()
+        try:
+            yield self._main if self._side is None or self.is_owner else self._side
+        finally:
+            self.let_go()
 
     @property
     def is_owner(self) -> bool:

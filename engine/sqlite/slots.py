@@ -15,7 +15,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import locks
 from engine.errors import InternalError, OutOfSpaceError, StoreError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _RIPEN_AT_ONCE = 1000
 _PUNCH_HOLE = 0x02 | 0x01
 """FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE (fallocate(2))."""
 _SYNC_FILE_RANGE_WRITE = 2
-_FLOCK = struct.Struct("hhqqi4x")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -139,7 +138,7 @@ class Slots:
             return
         fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _lock(fd, fcntl.F_RDLCK)
+            locks.take(fd, fcntl.F_RDLCK, wait=True)  # for `ripen`, which takes a moment
             yield
         finally:
             os.close(fd)
@@ -160,7 +159,7 @@ class Slots:
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
             try:
-                _lock(fd, fcntl.F_WRLCK)
+                locks.take(fd, fcntl.F_WRLCK)
             except OSError:
                 return False  # somebody reads
             self._database.sync()
@@ -191,11 +190,6 @@ class Slots:
                 if self._fd < 0:
                     self._fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         return self._fd
-
-
-def _lock(fd: int, kind: int) -> None:
-    """Lock the file for as long as this one description of it is open (fcntl(2), F_OFD_SETLK). Raises OSError."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 1, 0))
 
 
 def _translated(error: OSError) -> StoreError:

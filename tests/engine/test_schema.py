@@ -94,19 +94,22 @@ def test_there_is_a_migration_from_every_older_version() -> None:
 # Migrations
 
 
-def test_a_store_of_version_1(stores: Stores) -> None:
-    """The first format: everything is there, and the file is the same as a new one."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_version(stores: Stores, version: int) -> None:
+    """Everything is there, and the file is the same as a new one."""
     old = apsw.Connection(str(stores.path))
     old.execute("PRAGMA journal_mode = wal").fetchall()
-    old.execute(Path(__file__).with_name("schema_v1.sql").read_text())
-    old.execute("INSERT INTO store VALUES (1, '01234567', 'sqlite', 100, 5000, 2, 2, 0)")
+    old.execute(Path(__file__).with_name(f"schema_v{version}.sql").read_text())
+    columns = "one, id, engine, next_id, clock_ns, object_limit, run_expiry, max_object_size"
+    old.execute(f"INSERT INTO store ({columns}) VALUES (1, '01234567', 'sqlite', 100, 5000, 2, 2, 0)")
     directory = "INSERT INTO node VALUES (?, ?, ?, ?, 0, 493, 0, 0, 0, 1, 1, 1, 0, 0, NULL, NULL, 0)"
     for row in [(1, 0, b"", 0), (2, 1, b"pipeline", 0), (3, 1, b"run", 0), (16, 2, b"app", 16)]:
         old.execute(directory, row)
-    old.execute("INSERT INTO scope VALUES (16, 1, ?, 1, NULL, NULL, 1000, 0)", (b"app",))
+    columns = "ino, kind, name, objects, object_limit, pipeline, started_ns, protected"
+    old.execute(f"INSERT INTO scope ({columns}) VALUES (16, 1, ?, 1, NULL, NULL, 1000, 0)", (b"app",))
     old.execute("INSERT INTO content VALUES ('01234567/0000000000000012', 5, ?)", (b"value",))
     old.execute("INSERT INTO node VALUES (17, 16, ?, 16, 1, 420, 0, 0, 5, 1, 1, 1, 2000, 18, NULL, NULL, 1)", (b"key",))
-    old.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}; PRAGMA user_version = 1")
+    old.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}; PRAGMA user_version = {version}")
     old.close()
     store = stores.open()
     assert values(store, APP) == {b"key": b"value"}

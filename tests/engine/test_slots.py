@@ -1,11 +1,12 @@
 """The data file: where chunks of large values lie, and when their places may be used again."""
 
+import fcntl
 import os
 import threading
 
 import pytest
 
-from engine import ScopeName, Store
+from engine import ScopeName, Store, locks
 from engine.drafts import Draft
 from engine.errors import InternalError, OutOfSpaceError
 from engine.sqlite.slots import SLOT_BYTES, Slots
@@ -138,6 +139,17 @@ def test_who_reads_keeps_what_is_read(store: Store) -> None:
     assert read + b"".join(pieces) == wanted
     store.database.slots.ripen()
     assert free(store, ripe=False) == set()
+
+
+def test_who_reads_waits_while_slots_ripen(store: Store, stores: Stores) -> None:
+    wanted = content(1)
+    put(store, b"key", wanted)
+    fd = os.open(stores.path.with_name(stores.path.name + "-data"), os.O_RDWR)
+    locks.take(fd, fcntl.F_WRLCK)
+    release = threading.Timer(0.2, os.close, (fd,))
+    release.start()
+    assert value(store, APP, b"key") == wanted
+    release.join()
 
 
 def test_two_copies_share_their_slots(store: Store) -> None:

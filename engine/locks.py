@@ -1,0 +1,24 @@
+"""Locks on one byte of a file that go with the file's open description, however its process ends.
+
+They hold between two descriptions of one process as well (fcntl(2), F_OFD_SETLK).
+"""
+
+import fcntl
+import os
+import struct
+
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+def take(fd: int, kind: int, byte: int = 0, *, wait: bool = False) -> None:
+    """Lock a byte, with F_RDLCK or F_WRLCK, for as long as this description of the file is open.
+
+    Raises OSError when another has a lock on it that does not go with this one, unless it is to be waited for.
+    """
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+
+
+def is_taken(fd: int, byte: int) -> bool:
+    """Whether another description of the file has a byte locked."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
