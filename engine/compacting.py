@@ -14,7 +14,10 @@ from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import InvalidError, UnavailableError
 from engine.opening import open_store
-from engine.sqlite.connecting import translate
+from engine.sqlite.connecting import CHECKSUM_BYTES, translate
+from engine.sqlite.database import Database
+from engine.sqlite.extents import read_chunk
+from engine.sqlite.hashing import hash_of, hashes_of
 from engine.store import Store
 
 _AT_ONCE = 1000
@@ -30,6 +33,8 @@ class Compacted(NamedTuple):
 def compact(settings: ObjectStoreSettings) -> Compacted:
     """Delete all that is no longer needed, what was evicted and could come back too, and give its space to the disk.
 
+    A store from before version 4 gets its checksums, those of pages and those of values.
+
     Needs free space for another two copies, one of them where SQLite has its temporary files (SQLITE_TMPDIR). Raises
     OpenError, UnavailableError while somebody else has the store open, InvalidError for one that has no file, and
     OutOfSpaceError, which leaves the store as it was.
@@ -41,6 +46,7 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
         before = _size(path)
         _refuse_in_use(store)
         _delete_leftovers(store)
+        _add_hashes(store.database)
     try:
         with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
             _rewrite(connection)
@@ -75,12 +81,32 @@ def _delete_leftovers(store: Store) -> None:
         pass
 
 
+def _add_hashes(database: Database) -> None:
+    """Give hashes to what was stored before there were any, as it is read now."""
+    while rows := database.rows("SELECT key, data FROM content WHERE data IS NOT NULL AND hash IS NULL LIMIT 64"):
+        with database.write():
+            for key, data in rows:
+                database.rows("UPDATE content SET hash = ? WHERE key = ?", (hash_of(data), key))
+    while rows := database.rows("SELECT key, position, chunk FROM extent WHERE hashes IS NULL LIMIT 64"):
+        with database.write():
+            for key, position, chunk in rows:
+                hashes = hashes_of(read_chunk(database, key, (chunk, None)))
+                database.rows("UPDATE extent SET hashes = ? WHERE key = ? AND position = ?", (hashes, key, position))
+    with database.write():
+        database.rows(
+            "UPDATE content SET extents = (SELECT count(*) FROM extent WHERE extent.key = content.key)"
+            " WHERE data IS NULL AND extents IS NULL"
+        )
+
+
 def _rewrite(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     # Refused while another connection is open. And in the log the copy would take its space once more.
     if connection.pragma("journal_mode", "delete") != "delete":
         raise UnavailableError("the store is in use by another process")
     try:
+        connection.reserve_bytes("main", CHECKSUM_BYTES)  # a file of an older version gets its checksums now
         connection.execute("VACUUM")
+        connection.execute("UPDATE store SET checksums = 1")
     finally:
         connection.pragma("journal_mode", "wal")

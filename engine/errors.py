@@ -1,15 +1,16 @@
 """What can go wrong in the store.
 
     StoreError
-    ├── NotFoundError            ├── TooLargeError
+    ├── NotFoundError            ├── QuotaError
     ├── ExistsError              ├── OutOfSpaceError
-    ├── InvalidError             ├── NoAttributeError
-    │   ├── NameTooLongError     ├── ReadOnlyError
-    │   └── OpenError            ├── UnavailableError
-    ├── NotPermittedError        └── InternalError
-    ├── NotDirectoryError
-    ├── IsDirectoryError
-    └── NotEmptyError
+    ├── InvalidError             ├── TooManyOpenError
+    │   ├── NameTooLongError     ├── NoAttributeError
+    │   └── OpenError            ├── ReadOnlyError
+    ├── NotPermittedError        ├── UnavailableError
+    ├── NotDirectoryError        ├── DamagedError
+    ├── IsDirectoryError         └── InternalError
+    ├── NotEmptyError
+    └── TooLargeError
 
 The engine knows no errno: the mount and the command have one table each. A message says what was wrong
 and, where somebody can do something about it, what.
@@ -60,8 +61,16 @@ class TooLargeError(StoreError):
     """The value is over the store's max_object_size."""
 
 
+class QuotaError(StoreError):
+    """The values of a pipeline, or of the store, would be over their limit in bytes."""
+
+
 class OutOfSpaceError(StoreError):
     """The disk, or the content engine, is full."""
+
+
+class TooManyOpenError(StoreError):
+    """As many objects are open for writing as are allowed to be."""
 
 
 class NoAttributeError(StoreError):
@@ -76,5 +85,13 @@ class UnavailableError(StoreError):
     """The store is held by somebody else for longer than we wait."""
 
 
+class DamagedError(StoreError):
+    """The disk has returned other bytes than were stored."""
+
+
 class InternalError(StoreError):
     """The storage failed, or what it returned cannot be right."""
+
+
+FAULTS = (OutOfSpaceError, UnavailableError, OpenError, InternalError)
+"""Not the caller's doing: what failed so may succeed when it is done again."""

@@ -66,7 +66,7 @@ def make(
     if scope.kind is ScopeKind.RUN:
         group = _NO_PIPELINE if pipeline is None else check_scope_name("pipeline", pipeline)
     tx.rows(
-        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0)",
+        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0, 0, NULL)",
         (ino, scope.kind, scope.name, object_limit, group, tx.now_ns, protected),
     )
     if group is not None:

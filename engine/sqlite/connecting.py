@@ -3,11 +3,15 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import apsw
+import apsw.sqlite_extra
 
 from engine.errors import (
+    DamagedError,
     InternalError,
     OpenError,
     OutOfSpaceError,
@@ -30,7 +34,10 @@ _MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
     (apsw.ReadOnlyError, ReadOnlyError),
     (apsw.NotADBError, OpenError),
     (apsw.CantOpenError, OpenError),
+    (apsw.CorruptError, DamagedError),
 ]
+CHECKSUM_BYTES = 8
+"""What is reserved at the end of each page for its checksum."""
 
 
 def translate(error: apsw.Error) -> StoreError:
@@ -38,7 +45,22 @@ def translate(error: apsw.Error) -> StoreError:
     for source, meaning in _MEANINGS:
         if isinstance(error, source):
             return meaning(f"the store's database says: {error}")
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+        return DamagedError("a page of the store's database is damaged: `fusefs check` tells what that concerns")
     return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
+
+
+@cache
+def use_checksums() -> None:
+    """Have every page that has room for a checksum written with one, and compared with it when it is read.
+
+    For all connections of this process from now on: SQLite's extension cksumvfs becomes a layer below them.
+    """
+    try:
+        with closing(apsw.Connection(":memory:")) as connection:
+            apsw.sqlite_extra.load(connection, "cksumvfs")
+    except (apsw.Error, apsw.sqlite_extra.NotAvailable) as error:
+        raise InternalError(f"apsw's extension cksumvfs cannot be loaded ({error}): install apsw's wheel") from error
 
 
 class _Patience:
@@ -67,6 +89,7 @@ def connect(
 
     `on_commit` is called after every commit with the length of the log in pages. Raises StoreError.
     """
+    use_checksums()
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
         connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags)

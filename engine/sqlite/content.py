@@ -14,11 +14,15 @@ from engine.drafts import SMALL_BYTES
 from engine.errors import ExistsError, NotFoundError
 from engine.interface import ObjectEngine, check_key, check_range
 from engine.sqlite import migrations
-from engine.sqlite.chunks import CHUNK_BYTES, ChunkedDraft, delete_chunks, read_chunks, read_chunks_now
+from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.database import Database
+from engine.sqlite.extents import CHUNK_BYTES, delete_chunks, read_chunks, read_chunks_now
+from engine.sqlite.hashing import check_small, hash_of
 
 _DELETED_AT_ONCE = 8
 """Chunks that are deleted in one step: a row of a chunk is 64 pages."""
+_PUT_SMALL = "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, NULL)"
+_SHARE_CHUNKS = "INSERT INTO extent SELECT ?, position, chunk, hashes FROM extent WHERE key = ?"
 _STREAM_BYTES = 16 * CHUNK_BYTES
 """How much of a stream is gathered before it is stored in one transaction."""
 
@@ -55,7 +59,8 @@ class SqliteEngine(ObjectEngine):
 
     def replace_small(self, key: str, content: bytes) -> None:
         """Store a small value under a key that has no large one, in the caller's transaction: the quick way."""
-        self.database.rows("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", (key, len(content), bytes(content)))
+        value = bytes(content)
+        self.database.rows(_PUT_SMALL, (key, len(value), value, hash_of(value)))
 
     def list_object_keys(self, prefix: str = "") -> list[str]:
         # Keys are compared by their bytes: everything with the prefix lies between it and its successor.
@@ -84,13 +89,14 @@ class SqliteEngine(ObjectEngine):
         check_key(key)
         check_range(offset, length)
         with self._moment():
-            found = self.database.row("SELECT size, data FROM content WHERE key = ?", (key,))
+            found = self.database.row("SELECT size, data, hash, extents FROM content WHERE key = ?", (key,))
             if found is None:
                 raise NotFoundError(f"there is no key {key!r}")
-            size, data = found
+            size, data, stored_hash, extents = found
             if data is not None:
+                check_small(key, data, stored_hash)
                 return bytes(data[offset : offset + length])
-            return read_chunks(self.database, key, offset, max(0, min(length, size - offset)))
+            return read_chunks(self.database, key, offset, max(0, min(length, size - offset)), extents)
 
     def read_now(self, key: str, offset: int, length: int) -> bytearray | None:
         """A part of a large value that can be read without waiting for the disk; None when it cannot."""
@@ -133,10 +139,10 @@ class SqliteEngine(ObjectEngine):
                 raise NotFoundError(f"there is no key {source!r}")
             if self._row(target) is not None:
                 raise ExistsError(f"the key {target!r} exists")
-            self.database.rows("INSERT INTO content SELECT ?, size, data FROM content WHERE key = ?", (target, source))
             self.database.rows(
-                "INSERT INTO extent SELECT ?, position, chunk FROM extent WHERE key = ?", (target, source)
+                "INSERT INTO content SELECT ?, size, data, hash, extents FROM content WHERE key = ?", (target, source)
             )
+            self.database.rows(_SHARE_CHUNKS, (target, source))
 
     def large_draft(self, key: str, base: str | None) -> ChunkedDraft:
         """Begin a large value under a free key, from the value of `base` where one is given."""
@@ -148,12 +154,11 @@ class SqliteEngine(ObjectEngine):
         return ChunkedDraft(self.database, key, size)
 
     def _copy_as_extents(self, base: str, key: str) -> None:
-        data = self.database.value("SELECT data FROM content WHERE key = ?", (base,))
-        if data is None:
-            self.database.rows("INSERT INTO extent SELECT ?, position, chunk FROM extent WHERE key = ?", (key, base))
+        if self.database.value("SELECT data IS NULL FROM content WHERE key = ?", (base,)):
+            self.database.rows(_SHARE_CHUNKS, (key, base))
         else:
             draft = ChunkedDraft(self.database, key)
-            draft.write(0, data)
+            draft.write(0, self.read_object(base, 0, SMALL_BYTES))
             draft.store(draft.take())
 
     def delete_some(self, key: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 
 from engine.errors import InternalError, UnavailableError
-from engine.sqlite.connecting import BUSY_TIMEOUT_MS, connect, translate
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
 from engine.sqlite.slots import Slots
 from engine.sqlite.writing import Operation, Writes
 
@@ -187,6 +187,8 @@ class Database:
     def use_log(self) -> None:
         """Have the file in WAL mode, which it keeps. Only for a file known to be ours, or still empty."""
         self.rows(f"PRAGMA page_size = {_PAGE_SIZE}")
+        with self._mine() as connection:
+            connection.reserve_bytes("main", CHECKSUM_BYTES)  # of a new file; one that exists keeps what it has
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         while True:
             try:
@@ -197,6 +199,12 @@ class Database:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.005)
+
+    @property
+    def checksum_bytes(self) -> int:
+        """What each page has room for: CHECKSUM_BYTES, or 0 where the file was made before there were checksums."""
+        with self._mine() as connection:
+            return connection.reserve_bytes("main")
 
     def changed_elsewhere(self) -> bool:
         """Whether another connection has committed since the last call. Costs one small read and no disk access."""

@@ -6,12 +6,13 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from engine.errors import OpenError
+from engine.errors import DamagedError, OpenError
 from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
+from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.database import Database
 
 APPLICATION_ID = 0x66757365
-VERSION = 3
+VERSION = 4
 
 _MIGRATIONS: dict[int, str] = {
     1: """
@@ -47,8 +48,26 @@ _MIGRATIONS: dict[int, str] = {
         ) STRICT;
         CREATE INDEX free_slot_ripe ON free_slot (ripe, number);
     """,
+    3: """
+        ALTER TABLE content ADD COLUMN hash BLOB;
+        ALTER TABLE content ADD COLUMN extents INTEGER;
+        ALTER TABLE extent ADD COLUMN hashes BLOB;
+        ALTER TABLE store ADD COLUMN max_pipeline_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE store ADD COLUMN max_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE store ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE store ADD COLUMN checksums INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE scope ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE scope ADD COLUMN max_bytes INTEGER;
+        UPDATE scope SET bytes = counted.bytes
+            FROM (SELECT scope, sum(size) AS bytes FROM node WHERE kind = 1 GROUP BY scope) AS counted
+            WHERE counted.scope = scope.ino;
+        UPDATE store SET bytes = (SELECT coalesce(sum(bytes), 0) FROM scope);
+    """,
 }
 """By the version that they start from: statements that lead to the next, in one transaction with its record."""
+
+_ROOM = {0: (0, CHECKSUM_BYTES), 1: (CHECKSUM_BYTES,)}
+"""By store.checksums, what a page may have reserved. A compaction that was interrupted has not noted what it did."""
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -83,6 +102,7 @@ def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: i
     _check_format(database)
     if not database.read_only:
         database.use_log()
+    _check_checksums(database)
     stored = database.value("SELECT engine FROM store")
     if stored != engine:
         raise OpenError(
@@ -119,6 +139,15 @@ def _check_format(database: Database) -> None:
             database.rows(f"PRAGMA user_version = {version}")
 
 
+def _check_checksums(database: Database) -> None:
+    """Raise DamagedError when the file says that its pages have no checksums, and the store that they do."""
+    if (
+        database.path is not None
+        and database.checksum_bytes not in _ROOM[database.value("SELECT checksums FROM store")]
+    ):
+        raise DamagedError(f"the header of {database.path} is damaged: `fusefs check --repair` saves what can be saved")
+
+
 def _run_script(database: Database, script: str) -> None:
     database.rows(script)
 
@@ -131,7 +160,7 @@ def _create(database: Database, engine: str, object_limit: int, run_expiry: int,
             return
         _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
         database.rows(
-            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 1)",
             (secrets.token_hex(4), engine, FIRST_FREE_ID, now, object_limit, run_expiry, max_object_size),
         )
         for ino, parent, name, mode in (

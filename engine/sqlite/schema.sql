@@ -16,7 +16,11 @@ CREATE TABLE store (
     run_expiry INTEGER NOT NULL,    -- how many newer runs make a run's objects go; 0: never
     max_object_size INTEGER NOT NULL, -- bytes; 0: no limit
     expirations INTEGER NOT NULL DEFAULT 0, -- how many runs have expired so far
-    slots INTEGER NOT NULL DEFAULT 0 -- how many slots of 256 KiB the data file has, free ones too
+    slots INTEGER NOT NULL DEFAULT 0, -- how many slots of 256 KiB the data file has, free ones too
+    max_pipeline_bytes INTEGER NOT NULL DEFAULT 0, -- of all values of a pipeline without a limit of its own; 0: no limit
+    max_bytes INTEGER NOT NULL DEFAULT 0, -- of all values of pipelines and runs; 0: no limit
+    bytes INTEGER NOT NULL DEFAULT 0, -- how many those are: the sum of scope.bytes
+    checksums INTEGER NOT NULL DEFAULT 0 -- 1: every page ends with a checksum; 0: made before version 4, and not compacted since
 ) STRICT;
 
 -- Every name that exists: directory entry and inode in one row, since there are no hard links.
@@ -53,7 +57,9 @@ CREATE TABLE scope (
     pipeline BLOB,               -- runs: the pipeline it was started for; an empty value: none. NULL for pipelines
     started_ns INTEGER NOT NULL, -- store.clock_ns when it was made: the order of runs
     protected INTEGER NOT NULL,  -- runs: 1 between `run start` and `run finish`; such a run does not expire
-    evictions INTEGER NOT NULL DEFAULT 0 -- pipelines: how many objects have been evicted so far
+    evictions INTEGER NOT NULL DEFAULT 0, -- pipelines: how many objects have been evicted so far
+    bytes INTEGER NOT NULL DEFAULT 0, -- the sum of the sizes of its objects
+    max_bytes INTEGER            -- pipelines: its own limit for that, 0 for none; NULL: the store's
 ) STRICT;
 CREATE INDEX run_order ON scope (pipeline, started_ns) WHERE kind = 2;
 
@@ -171,7 +177,9 @@ CREATE TABLE doomed (
 CREATE TABLE content (
     key TEXT PRIMARY KEY,    -- store.id, a slash, and the content's number in 16 hex digits
     size INTEGER NOT NULL,   -- bytes
-    data BLOB                -- the value; NULL: it is in chunks
+    data BLOB,               -- the value; NULL: it is in chunks
+    hash BLOB,               -- XXH3 of `data`, 64 bits, the highest byte first; NULL with chunks, and where it was stored before version 4
+    extents INTEGER          -- how many rows of extent it has; NULL without chunks, and where it was stored before version 4
 ) STRICT, WITHOUT ROWID;
 
 -- Which chunks make up a value. A copy of a value shares its chunks; a chunk goes with its last extent.
@@ -180,6 +188,7 @@ CREATE TABLE extent (
     key TEXT NOT NULL,         -- the value's, as in content
     position INTEGER NOT NULL, -- offset in the value, in chunks of 256 KiB
     chunk INTEGER NOT NULL,    -- chunk.id; below 0, -1 - chunk is the number of a slot of the data file
+    hashes BLOB,               -- of each block of 64 KiB of the chunk, as in content, one behind the other; NULL: stored before version 4
     PRIMARY KEY (key, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX extent_chunk ON extent (chunk);

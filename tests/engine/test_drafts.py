@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import ScopeName, Store
 from engine.drafts import SMALL_BYTES, Draft
-from engine.sqlite.chunks import CHUNK_BYTES
+from engine.sqlite.extents import CHUNK_BYTES
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, new_draft, new_put, node, reclaim_all, value
 

@@ -94,7 +94,7 @@ def test_there_is_a_migration_from_every_older_version() -> None:
 # Migrations
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_store_of_an_older_version(stores: Stores, version: int) -> None:
     """Everything is there, and the file is the same as a new one."""
     old = apsw.Connection(str(stores.path))
@@ -107,7 +107,7 @@ def test_a_store_of_an_older_version(stores: Stores, version: int) -> None:
         old.execute(directory, row)
     columns = "ino, kind, name, objects, object_limit, pipeline, started_ns, protected"
     old.execute(f"INSERT INTO scope ({columns}) VALUES (16, 1, ?, 1, NULL, NULL, 1000, 0)", (b"app",))
-    old.execute("INSERT INTO content VALUES ('01234567/0000000000000012', 5, ?)", (b"value",))
+    old.execute("INSERT INTO content (key, size, data) VALUES ('01234567/0000000000000012', 5, ?)", (b"value",))
     old.execute("INSERT INTO node VALUES (17, 16, ?, 16, 1, 420, 0, 0, 5, 1, 1, 1, 2000, 18, NULL, NULL, 1)", (b"key",))
     old.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}; PRAGMA user_version = {version}")
     old.close()
