@@ -180,8 +180,8 @@ class Database:
             try:
                 yield
             finally:
-                # A reader that nobody finished may outlive the store.
-                if not self._closed:
+                # A reader that nobody finished may outlive the store; an error of the disk ends a transaction.
+                if not self._closed and self.in_sqlite_transaction:
                     self.rows("COMMIT")
 
     def use_log(self) -> None:

@@ -48,6 +48,4 @@ def check_small(key: str, data: bytes, stored: bytes | None) -> None:
 
 def damaged(key: str) -> DamagedError:
     """The error for a value of which something is not what was stored."""
-    return DamagedError(
-        f"the value {key} is damaged: the disk returned other bytes than were stored; `fusefs check` names the objects"
-    )
+    return DamagedError(f"the value {key} is damaged, the disk returned other bytes than were stored")

@@ -145,7 +145,7 @@ def _check_checksums(database: Database) -> None:
         database.path is not None
         and database.checksum_bytes not in _ROOM[database.value("SELECT checksums FROM store")]
     ):
-        raise DamagedError(f"the header of {database.path} is damaged: `fusefs check --repair` saves what can be saved")
+        raise DamagedError(f"the header of {database.path} is damaged")
 
 
 def _run_script(database: Database, script: str) -> None:

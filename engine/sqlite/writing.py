@@ -166,7 +166,8 @@ class Writes:
             self.memory = None
             if self._reads:
                 self._reads = False
-                self._database.rows("COMMIT")
+                if self._database.in_sqlite_transaction:  # an error of the disk ends a transaction by itself
+                    self._database.rows("COMMIT")
 
     def read_anew(self) -> None:
         """Let the next statement see what another thread of ours has committed, although the turn goes on."""

@@ -5,6 +5,7 @@
 2    wrong use: an option, a name, a number or the configuration can never be accepted
 3    there is no such pipeline, run or object
 4    it exists already, and --force was not given
+5    `fusefs check` found damage
 130  interrupted (Ctrl-C)
 141  whoever read the output stopped reading, as for any command that SIGPIPE ends
 """
@@ -18,6 +19,7 @@ FAILURE = 1
 USAGE = 2
 NOT_FOUND = 3
 EXISTS = 4
+DAMAGED = 5
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141
 

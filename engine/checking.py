@@ -1,0 +1,203 @@
+"""Whether a store is whole: the pages of its file, its catalog, and every value. Changes nothing.
+
+Others may use the store meanwhile: each step sees one moment of it, and what goes between two steps is no damage.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.catalog import invariants, nodes
+from engine.config import ObjectStoreSettings
+from engine.errors import DamagedError, NotFoundError, OpenError, StoreError
+from engine.interface import ObjectEngine
+from engine.model import Node
+from engine.registry import EMBEDDED, load_engine
+from engine.sqlite import migrations
+from engine.sqlite.content import SqliteEngine
+from engine.sqlite.database import Database
+
+_PAGE = 256
+_PIECE_BYTES = 4 * 1024 * 1024
+_SHOWN = 10
+"""How many rows are told of one thing that contradicts another."""
+
+_OBJECTS = (
+    f"SELECT {nodes.COLUMNS} FROM (SELECT {nodes.COLUMNS} FROM node WHERE ino > ?1 AND kind = 1"
+    f" UNION ALL SELECT {nodes.COLUMNS} FROM evicted WHERE ino > ?1) ORDER BY ino LIMIT ?2"
+)
+_UNCHECKED = (
+    "SELECT (SELECT count(*) FROM content WHERE data IS NOT NULL AND hash IS NULL)"
+    " + (SELECT count(DISTINCT key) FROM extent WHERE hashes IS NULL)"
+)
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be."""
+
+    what: str
+    path: bytes | None
+    """The object that it concerns, as in pipeline/NAME/KEY; None where it is the store as a whole."""
+
+
+class Check:
+    """One check of a store, from `run`."""
+
+    def __init__(self, settings: ObjectStoreSettings, tell: Callable[[int, int], None] = lambda done, total: None):
+        """`tell` is called with the bytes of values that were read, and how many there are."""
+        self._settings = settings
+        self._tell = tell
+        self.objects = 0
+        """How many values were read."""
+        self.bytes = 0
+        self.unchecked = 0
+        """How many values were stored without hashes, before there were any: what is wrong in them is not found."""
+        self.pages_have_checksums = False
+
+    def run(self) -> Iterator[Finding]:
+        """Find what is wrong, as it is found. Raises OpenError for what is no store, and InvalidError."""
+        path = Path(self._settings.path)
+        migrations.check_file(path)
+        if not path.exists():
+            raise OpenError(f"there is no store at {path}")
+        with closing(Database(path, read_only=True)) as database:
+            try:
+                migrations.prepare(database, self._settings.engine, object_limit=0, run_expiry=0, max_object_size=0)
+                self.pages_have_checksums = bool(database.value("SELECT checksums FROM store"))
+            except DamagedError as error:
+                yield Finding(f"the store cannot be opened: {error.what}", None)
+                return
+            yield from _pages(database)
+            yield from _catalog(database)
+            yield from self._values(database)
+
+    def _values(self, database: Database) -> Iterator[Finding]:
+        embedded = self._settings.engine == EMBEDDED
+        options = self._settings.options
+        with closing(SqliteEngine({}, database) if embedded else load_engine(self._settings.engine, options)) as engine:
+            try:
+                prefix = f"{database.value('SELECT id FROM store')}/"
+                total = database.value("SELECT coalesce(sum(size), 0) FROM node WHERE kind = 1")
+                self.unchecked = database.value(_UNCHECKED)
+            except DamagedError as error:
+                yield Finding(f"the values cannot be found: {error.what}", None)
+                return
+            for node in _objects(database):
+                if isinstance(node, Finding):
+                    yield node
+                    continue
+                self._tell(self.bytes, total)
+                wrong = self._value(database, engine, prefix, node)
+                if wrong is not None:
+                    yield Finding(wrong, _path(database, node))
+
+    def _value(self, database: Database, engine: ObjectEngine, prefix: str, node: Node) -> str | None:
+        """Read one value. Returns what is wrong with it."""
+        self.objects += 1
+        key = f"{prefix}{node.content:016x}"
+        try:
+            with database.slots.reading(), database.snapshot():
+                if not _is_still_there(database, node):
+                    return None
+                size = engine.object_size(key) if node.content else 0
+                if size != node.size:
+                    return f"the value has {size} bytes, and the catalog says {node.size}"
+                for offset in range(0, size, _PIECE_BYTES):
+                    self.bytes += len(engine.read_object(key, offset, _PIECE_BYTES))
+        except NotFoundError:
+            return "the value is lost"
+        except DamagedError as error:
+            return error.what
+        except StoreError as error:
+            return str(error)
+        return None
+
+
+def _pages(database: Database) -> Iterator[Finding]:
+    try:
+        for (line,) in database.rows("PRAGMA integrity_check"):
+            if line != "ok":
+                yield Finding(f"the database: {line}", None)
+    except DamagedError as error:
+        yield Finding(error.what, None)
+
+
+def _catalog(database: Database) -> Iterator[Finding]:
+    with database.snapshot():
+        for what, sql in invariants.NEVER.items():
+            try:
+                rows = database.rows(sql)
+            except DamagedError:
+                yield Finding(f"whether there is {what} cannot be read", None)
+                continue
+            for row in rows[:_SHOWN]:
+                yield Finding(f"{what}: {', '.join(map(_cell, row))}", None)
+            if len(rows) > _SHOWN:
+                yield Finding(f"{what}: {len(rows) - _SHOWN} more", None)
+
+
+def _cell(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _objects(database: Database) -> Iterator[Node | Finding]:
+    """All objects, those too that were evicted and can come back; what cannot be read is told and left out."""
+    last = 0
+    size = _PAGE
+    while True:
+        try:
+            rows = database.rows(_OBJECTS, (last, size))
+        except DamagedError:
+            if size > 1:
+                size = 1
+                continue
+            yield Finding("there are objects whose names cannot be read", None)
+            behind = _behind_damage(database, last)
+            if behind is None:
+                return
+            last = behind
+            continue
+        if not rows:
+            return
+        for row in rows:
+            yield Node._make(row)
+        last, size = rows[-1][0], _PAGE
+
+
+def _behind_damage(database: Database, last: int) -> int | None:
+    """After which inode the objects can be read again, where those after `last` cannot; None for no more."""
+
+    def can_be_read(after: int) -> bool:
+        try:
+            return bool(database.rows(_OBJECTS, (after, 1)))
+        except DamagedError:
+            return False
+
+    step = 1
+    while not can_be_read(last + step):
+        step *= 2
+        if last + step >= 2**62:
+            return None
+    low, high = last + step // 2, last + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if can_be_read(middle) else (middle, high)
+    return high
+
+
+def _is_still_there(database: Database, node: Node) -> bool:
+    return bool(
+        database.rows(
+            "SELECT 1 FROM node WHERE ino = ?1 AND content = ?2"
+            " UNION ALL SELECT 1 FROM evicted WHERE ino = ?1 AND content = ?2",
+            (node.ino, node.content),
+        )
+    )
+
+
+def _path(database: Database, node: Node) -> bytes:
+    try:
+        return nodes.path_of(database, node.parent, node.name)
+    except DamagedError:
+        return b"?/" + node.name

@@ -1,0 +1,70 @@
+"""`fusefs check`: whether a store is whole."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from fusefs.cli import output
+from fusefs.cli.exit_codes import DAMAGED
+from fusefs.cli.options import settings_from, store_options
+from fusefs.cli.transfer import PROGRESS_BYTES
+
+if TYPE_CHECKING:
+    from engine.checking import Check, Finding
+
+
+@click.command("check")
+@store_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each thing that was found.")
+def check(store: str | None, config: str | None, as_json: bool) -> None:
+    """Read the whole store, and tell what is damaged: pages, names and values.
+
+    Changes nothing, and works while the store is mounted. The exit code is 5 when something was found.
+    """
+    from engine.checking import Check  # SQLite: not for --help and wrong arguments
+
+    with _progress() as tell:
+        this = Check(settings_from(store, config).object_store, tell)
+        findings = list(this.run())
+    if as_json:
+        output.print_json(map(_as_json, findings))
+    else:
+        output.print_lines([*map(_line, findings), _summary(this, len(findings))])
+    if findings:
+        raise click.exceptions.Exit(DAMAGED)
+
+
+def _as_json(finding: "Finding") -> dict[str, object]:
+    concerns = {"path": None} if finding.path is None else output.json_name("path", finding.path)
+    return {"what": finding.what, **concerns}
+
+
+def _line(finding: "Finding") -> str:
+    return finding.what if finding.path is None else f"{output.shown(finding.path)}: {finding.what}"
+
+
+def _summary(this: "Check", findings: int) -> str:
+    summary = f"read {this.objects} objects, {this.bytes} bytes: " + (
+        f"{findings} findings" if findings else "no damage found"
+    )
+    if this.unchecked or not this.pages_have_checksums:
+        summary += f" ({this.unchecked} of them, and names, have no checksums yet: `fusefs compact` adds them)"
+    return summary
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how far it is."""
+    if not output.is_terminal(sys.stderr):
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=total > PROGRESS_BYTES)
