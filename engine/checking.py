@@ -29,7 +29,7 @@ _OBJECTS = (
 )
 _UNCHECKED = (
     "SELECT (SELECT count(*) FROM content WHERE data IS NOT NULL AND hash IS NULL)"
-    " + (SELECT count(DISTINCT key) FROM extent WHERE hashes IS NULL)"
+    " + (SELECT count(DISTINCT content) FROM extent WHERE hashes IS NULL)"
 )
 
 
@@ -65,8 +65,8 @@ class Check:
             try:
                 migrations.prepare(database, self._settings.engine, object_limit=0, run_expiry=0, max_object_size=0)
                 self.pages_have_checksums = bool(database.value("SELECT checksums FROM store"))
-            except DamagedError as error:
-                yield Finding(f"the store cannot be opened: {error.what}", None)
+            except DamagedError:
+                yield Finding("the store cannot be opened: what is read first is damaged", None)
                 return
             yield from _pages(database)
             yield from _catalog(database)
@@ -76,13 +76,9 @@ class Check:
         embedded = self._settings.engine == EMBEDDED
         options = self._settings.options
         with closing(SqliteEngine({}, database) if embedded else load_engine(self._settings.engine, options)) as engine:
-            try:
-                prefix = f"{database.value('SELECT id FROM store')}/"
-                total = database.value("SELECT coalesce(sum(size), 0) FROM node WHERE kind = 1")
-                self.unchecked = database.value(_UNCHECKED)
-            except DamagedError as error:
-                yield Finding(f"the values cannot be found: {error.what}", None)
-                return
+            prefix = f"{database.value('SELECT id FROM store')}/"
+            total = _value_or(database, "SELECT sum(size) FROM node WHERE kind = 1", 0)
+            self.unchecked = _value_or(database, _UNCHECKED, 0)
             for node in _objects(database):
                 if isinstance(node, Finding):
                     yield node
@@ -107,11 +103,18 @@ class Check:
                     self.bytes += len(engine.read_object(key, offset, _PIECE_BYTES))
         except NotFoundError:
             return "the value is lost"
-        except DamagedError as error:
-            return error.what
+        except DamagedError:
+            return "the value is damaged"
         except StoreError as error:
             return str(error)
         return None
+
+
+def _value_or(database: Database, sql: str, default: int) -> int:
+    try:
+        return database.value(sql) or default
+    except DamagedError:
+        return default
 
 
 def _pages(database: Database) -> Iterator[Finding]:
@@ -119,8 +122,8 @@ def _pages(database: Database) -> Iterator[Finding]:
         for (line,) in database.rows("PRAGMA integrity_check"):
             if line != "ok":
                 yield Finding(f"the database: {line}", None)
-    except DamagedError as error:
-        yield Finding(error.what, None)
+    except DamagedError:
+        yield Finding("pages of the database are damaged", None)
 
 
 def _catalog(database: Database) -> Iterator[Finding]:

@@ -83,18 +83,20 @@ def _delete_leftovers(store: Store) -> None:
 
 def _add_hashes(database: Database) -> None:
     """Give hashes to what was stored before there were any, as it is read now."""
-    while rows := database.rows("SELECT key, data FROM content WHERE data IS NOT NULL AND hash IS NULL LIMIT 64"):
+    while rows := database.rows("SELECT number, data FROM content WHERE data IS NOT NULL AND hash IS NULL LIMIT 64"):
         with database.write():
-            for key, data in rows:
-                database.rows("UPDATE content SET hash = ? WHERE key = ?", (hash_of(data), key))
-    while rows := database.rows("SELECT key, position, chunk FROM extent WHERE hashes IS NULL LIMIT 64"):
+            for number, data in rows:
+                database.rows("UPDATE content SET hash = ? WHERE number = ?", (hash_of(data), number))
+    while rows := database.rows("SELECT content, position, chunk FROM extent WHERE hashes IS NULL LIMIT 64"):
         with database.write():
-            for key, position, chunk in rows:
-                hashes = hashes_of(read_chunk(database, key, (chunk, None)))
-                database.rows("UPDATE extent SET hashes = ? WHERE key = ? AND position = ?", (hashes, key, position))
+            for number, position, chunk in rows:
+                hashes = hashes_of(read_chunk(database, number, (chunk, None)))
+                database.rows(
+                    "UPDATE extent SET hashes = ? WHERE content = ? AND position = ?", (hashes, number, position)
+                )
     with database.write():
         database.rows(
-            "UPDATE content SET extents = (SELECT count(*) FROM extent WHERE extent.key = content.key)"
+            "UPDATE content SET extents = (SELECT count(*) FROM extent WHERE content = number)"
             " WHERE data IS NULL AND extents IS NULL"
         )
 

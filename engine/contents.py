@@ -51,7 +51,7 @@ class Contents:
         self.engine = engine
         self.sessions = sessions
         self.numbers = Numbers(database)
-        self._embedded = engine if isinstance(engine, SqliteEngine) else None
+        self._embedded = engine.values if isinstance(engine, SqliteEngine) else None
         self.prefix = f"{database.value('SELECT id FROM store')}/"
         """What the keys of this store's values begin with in the content engine."""
         self._open: Counter[int] = Counter()
@@ -68,13 +68,15 @@ class Contents:
         if not content or length <= 0:
             return b""
         try:
+            if self._embedded is not None:
+                return self._embedded.read(content, offset, length)
             return self.engine.read_object(self.key(content), offset, length)
         except NotFoundError as error:
             raise InternalError(f"the content engine has lost the value {self.key(content)}") from error
 
     def read_now(self, content: int, offset: int, length: int) -> bytearray | None:
         """As `read`, for a large value and without waiting for the disk; None when that is not possible."""
-        return None if self._embedded is None else self._embedded.read_now(self.key(content), offset, length)
+        return None if self._embedded is None else self._embedded.read_now(content, offset, length)
 
     def pieces(self, content: int, size: int) -> Iterator[bytes]:
         """A value in pieces of bounded size."""
@@ -100,12 +102,11 @@ class Contents:
         """Begin a large value for a draft, from the value `base` where that is not 0, under a number of its own."""
         content = self.reserve()
         draft.content, draft.registered = content, True
-        key = self.key(content)
         if self._embedded is not None:
-            return self._embedded.large_draft(key, self.key(base) if base else None)
+            return self._embedded.large_draft(content, base)
         directory = None if self.database.path is None else self.database.path.parent
         before = self.pieces(base, self.engine.object_size(self.key(base))) if base else iter(())
-        return SpooledDraft(directory, before, self._putter(key))
+        return SpooledDraft(directory, before, self._putter(self.key(content)))
 
     def _putter(self, key: str) -> Callable[[Iterator[bytes]], None]:
         return lambda pieces: self.engine.put_stream(key, pieces, force=True)
@@ -167,7 +168,7 @@ class Contents:
             if draft.large is not None:
                 draft.large.seal()
             else:
-                self._embedded.replace_small(self.key(draft.content), draft.whole())
+                self._embedded.put_small(draft.content, draft.whole())
         if draft.registered:
             self.database.rows("DELETE FROM draft WHERE content = ?", (draft.content,))
         return draft.content, size
@@ -176,7 +177,7 @@ class Contents:
         """Keep a small value under a number that nothing refers to yet, in the caller's transaction."""
         if value:
             assert self._embedded is not None
-            self._embedded.replace_small(self.key(content), value)
+            self._embedded.put_small(content, value)
 
     def join(self, content: int, first: int, first_size: int, second: int, second_size: int) -> None:
         """Keep two values, one behind the other, as the value `content`; in the caller's transaction where shared."""
@@ -185,7 +186,7 @@ class Contents:
             value = self.read(first, 0, first_size) + self.read(second, 0, second_size)
             self.engine.put_object(key, value, force=True)
         elif self._embedded is not None:
-            draft = self._embedded.large_draft(key, self.key(first) if first else None)
+            draft = self._embedded.large_draft(content, first)
             for piece in self.pieces(second, second_size):
                 draft.write(draft.size, piece)
                 draft.store(draft.take())
@@ -201,7 +202,7 @@ class Contents:
         """Delete a value, or a part of a large one. True when nothing of it is left."""
         try:
             if self._embedded is not None:
-                return self._embedded.delete_some(self.key(content))
+                return self._embedded.delete_some(content)
             self.engine.delete_object(self.key(content))
         except NotFoundError:
             pass

@@ -86,11 +86,7 @@ class UnavailableError(StoreError):
 
 
 class DamagedError(StoreError):
-    """The disk has returned other bytes than were stored. `what` says of what."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: `fusefs check` tells what the store has lost")
-        self.what = what
+    """The disk has returned other bytes than were stored."""
 
 
 class InternalError(StoreError):

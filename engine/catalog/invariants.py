@@ -5,6 +5,8 @@ CONTENTS_REFERRED_TO = (
     " UNION SELECT content FROM draft UNION SELECT content FROM change"
 )
 
+_REFERRED_TO = f"{CONTENTS_REFERRED_TO} UNION SELECT content FROM named_content"
+
 NEVER: dict[str, str] = {
     "a pipeline or run that counts its objects wrong": (
         "SELECT scope.name, objects, count(node.ino) FROM scope"
@@ -64,7 +66,7 @@ NEVER: dict[str, str] = {
     ),
     "a chunk that no value has": "SELECT id FROM chunk WHERE id NOT IN (SELECT chunk FROM extent)",
     "an extent without its chunk": (
-        "SELECT key, position FROM extent WHERE chunk >= 0 AND chunk NOT IN (SELECT id FROM chunk)"
+        "SELECT content, position FROM extent WHERE chunk >= 0 AND chunk NOT IN (SELECT id FROM chunk)"
     ),
     "a slot that is used and free": "SELECT number FROM free_slot WHERE -1 - number IN (SELECT chunk FROM extent)",
     "a slot that is neither used nor free": (
@@ -72,22 +74,17 @@ NEVER: dict[str, str] = {
         " + (SELECT count(DISTINCT chunk) FROM extent WHERE chunk < 0)"
     ),
     "a slot behind the end of the data file": (
-        "SELECT key FROM extent, store WHERE -1 - chunk >= slots UNION SELECT number FROM free_slot, store"
+        "SELECT content FROM extent, store WHERE -1 - chunk >= slots UNION SELECT number FROM free_slot, store"
         " WHERE number >= slots"
     ),
     "a chunk that is too long": "SELECT id FROM chunk WHERE length(data) > 262144",
     "a row of a value with another size than it says": (
-        "SELECT key FROM content WHERE data IS NOT NULL AND length(data) <> size"
+        "SELECT number FROM content WHERE data IS NOT NULL AND length(data) <> size"
     ),
     "an extent behind the end of its value": (
-        "SELECT extent.key FROM extent JOIN content USING (key) WHERE position * 262144 >= size"
+        "SELECT number FROM extent JOIN content ON content.number = extent.content WHERE position * 262144 >= size"
     ),
-    "a value that nothing refers to": (
-        "SELECT key FROM content, store WHERE key GLOB id || '/*' AND key NOT IN (SELECT id || '/' ||"
-        f" printf('%016x', content) FROM store, ({CONTENTS_REFERRED_TO}))"
-    ),
-    "chunks that nothing refers to": (
-        "SELECT DISTINCT key FROM extent, store WHERE key GLOB id || '/*' AND key NOT IN (SELECT id || '/' ||"
-        f" printf('%016x', content) FROM store, ({CONTENTS_REFERRED_TO}))"
-    ),
+    "a value that nothing refers to": f"SELECT number FROM content WHERE number NOT IN ({_REFERRED_TO})",
+    "chunks that nothing refers to": f"SELECT DISTINCT content FROM extent WHERE content NOT IN ({_REFERRED_TO})",
+    "a key without its value": "SELECT key FROM named_content WHERE content NOT IN (SELECT number FROM content)",
 }

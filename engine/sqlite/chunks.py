@@ -14,7 +14,7 @@ _INSERT_RUN = (
     " INSERT INTO extent SELECT ?1, position, ?4 - position, substr(?5, 1 + (position - ?2) * ?6, ?6) FROM run"
 )
 _HASHES_OF_SLOT = CHUNK_BYTES // BLOCK_BYTES * HASH_BYTES
-_SHARED = "SELECT 1 FROM extent WHERE chunk = ?1 AND key <> ?2"
+_SHARED = "SELECT 1 FROM extent WHERE chunk = ?1 AND content <> ?2"
 
 
 def _runs(positions: list[int], slots: list[int]) -> Iterator[tuple[int, int, int]]:
@@ -32,9 +32,9 @@ class ChunkedDraft:
     A chunk that another value shares is never changed: its changed form gets a new row.
     """
 
-    def __init__(self, database: Database, key: str, size: int = 0) -> None:
+    def __init__(self, database: Database, number: int, size: int = 0) -> None:
         self._database = database
-        self._key = key
+        self._number = number
         self.size = size
         self._changed: dict[int, Data] = {}
         self._storing: dict[int, Data] = {}
@@ -86,7 +86,7 @@ class ChunkedDraft:
             # What another thread is storing now comes after the cut: emptied again by the next store.
             self._changed |= {held: b"" for held in self._storing if held >= position}
             with self._database.joined():
-                delete_chunks(self._database, self._key, first=position)
+                delete_chunks(self._database, self._number, first=position)
         self.size = size
 
     def take(self, *, whole: bool = False) -> dict[int, Data]:
@@ -127,8 +127,8 @@ class ChunkedDraft:
     def seal(self) -> None:
         assert not self._changed, "everything is stored before a draft is sealed"
         self._database.rows(
-            "INSERT OR REPLACE INTO content SELECT ?1, ?2, NULL, NULL, count(*) FROM extent WHERE key = ?1",
-            (self._key, self.size),
+            "INSERT OR REPLACE INTO content SELECT ?1, ?2, NULL, NULL, count(*) FROM extent WHERE content = ?1",
+            (self._number, self.size),
         )
 
     def close(self) -> None:
@@ -137,21 +137,25 @@ class ChunkedDraft:
     def _store_chunk(self, position: int, data: Data, hashes: bytes) -> None:
         old, _ = self._extent(position)
         # A slot is written once: what it holds may be needed again after a power cut.
-        if old > 0 and self._database.row(_SHARED, (old, self._key)) is None:
+        if old > 0 and self._database.row(_SHARED, (old, self._number)) is None:
             self._database.rows("UPDATE chunk SET data = ? WHERE id = ?", (data, old))
             self._database.rows(
-                "UPDATE extent SET hashes = ? WHERE key = ? AND position = ?", (hashes, self._key, position)
+                "UPDATE extent SET hashes = ? WHERE content = ? AND position = ?", (hashes, self._number, position)
             )
             return
         chunk = self._database.value("INSERT INTO chunk (data) VALUES (?) RETURNING id", (data,))
-        self._database.rows("INSERT OR REPLACE INTO extent VALUES (?, ?, ?, ?)", (self._key, position, chunk, hashes))
+        self._database.rows(
+            "INSERT OR REPLACE INTO extent VALUES (?, ?, ?, ?)", (self._number, position, chunk, hashes)
+        )
         if old:
             drop_unshared(self._database, old)
 
     def _point_to_slots(self, position: int, slot: int, hashes: list[bytes]) -> None:
         """Let positions of the value, one behind the other, be slots that lie so too; one for each of `hashes`."""
-        span = self._key, position, position + len(hashes) - 1
-        old = self._database.rows("DELETE FROM extent WHERE key = ? AND position BETWEEN ? AND ? RETURNING chunk", span)
+        span = self._number, position, position + len(hashes) - 1
+        old = self._database.rows(
+            "DELETE FROM extent WHERE content = ? AND position BETWEEN ? AND ? RETURNING chunk", span
+        )
         self._database.rows(_INSERT_RUN, (*span, -1 - slot + position, b"".join(hashes), _HASHES_OF_SLOT))
         for (chunk,) in old:
             drop_unshared(self._database, chunk)
@@ -164,12 +168,12 @@ class ChunkedDraft:
             return held
         # What is not held any more has been stored, perhaps just now and by another thread.
         self._database.writes.read_anew()
-        return read_chunk(self._database, self._key, self._extent(position))
+        return read_chunk(self._database, self._number, self._extent(position))
 
     def _extent(self, position: int) -> Extent:
         """What is stored at a position."""
         row = self._database.row(
-            "SELECT chunk, hashes FROM extent WHERE key = ? AND position = ?", (self._key, position)
+            "SELECT chunk, hashes FROM extent WHERE content = ? AND position = ?", (self._number, position)
         )
         return HOLE if row is None else (row[0], row[1])
 

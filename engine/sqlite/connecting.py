@@ -46,7 +46,7 @@ def translate(error: apsw.Error) -> StoreError:
         if isinstance(error, source):
             return meaning(f"the store's database says: {error}")
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
-        return DamagedError("a page of the store's database is damaged")
+        return DamagedError("a page of the store's database is damaged: `fusefs check` tells what that concerns")
     return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
 
 

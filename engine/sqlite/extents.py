@@ -12,7 +12,7 @@ from engine.sqlite.slots import SLOT_BYTES
 
 CHUNK_BYTES = SLOT_BYTES
 
-_EXTENTS = "SELECT position, chunk, hashes FROM extent WHERE key = ? AND position BETWEEN ? AND ? ORDER BY position"
+_EXTENTS = "SELECT position, chunk, hashes FROM extent WHERE content = ? AND position BETWEEN ? AND ? ORDER BY position"
 _PART = "SELECT substr(data, ?, ?) FROM chunk WHERE id = ?"
 
 Extent = tuple[int, bytes | None]
@@ -26,50 +26,50 @@ def slot_of(chunk: int) -> int | None:
     return -chunk - 1 if chunk < 0 else None
 
 
-def read_chunks(database: Database, key: str, offset: int, length: int, count: int | None) -> bytes:
+def read_chunks(database: Database, number: int, offset: int, length: int, count: int | None) -> bytes:
     """Read `length` bytes from `offset`, all of which lie within the value; holes are zeros.
 
     `count` is how many extents the value has, as far as that is known. Raises DamagedError.
     """
     if length <= 0:
         return b""
-    pieces = list(_pieces(database, key, offset, length, count))
+    pieces = list(_pieces(database, number, offset, length, count))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_chunk(database: Database, key: str, extent: Extent) -> bytes:
+def read_chunk(database: Database, number: int, extent: Extent) -> bytes:
     """A chunk as it was stored; nothing for a hole. Raises DamagedError."""
     slot = slot_of(extent[0])
     if slot is not None:
-        return _from_slots(database, key, {0: extent}, 0, 0, CHUNK_BYTES)
-    return _from_row(database, key, extent, 0, CHUNK_BYTES)
+        return _from_slots(database, number, {0: extent}, 0, 0, CHUNK_BYTES)
+    return _from_row(database, number, extent, 0, CHUNK_BYTES)
 
 
-def _pieces(database: Database, key: str, offset: int, length: int, count: int | None) -> Iterator[bytes]:
-    extents = _extents(database, key, offset, length)
+def _pieces(database: Database, number: int, offset: int, length: int, count: int | None) -> Iterator[bytes]:
+    extents = _extents(database, number, offset, length)
     while length > 0:
         position, start = divmod(offset, CHUNK_BYTES)
         extent = extents.get(position, HOLE)
         if slot_of(extent[0]) is not None:
             wanted = min(length, _run(extents, position) * CHUNK_BYTES - start)
-            piece = _from_slots(database, key, extents, position, start, wanted)
+            piece = _from_slots(database, number, extents, position, start, wanted)
         else:
             wanted = min(length, CHUNK_BYTES - start)
             if extent is HOLE:
-                _require_complete(database, key, count)
-            piece = _from_row(database, key, extent, start, wanted).ljust(wanted, b"\0")
+                _require_complete(database, number, count)
+            piece = _from_row(database, number, extent, start, wanted).ljust(wanted, b"\0")
         yield piece
         offset += wanted
         length -= wanted
 
 
-def _require_complete(database: Database, key: str, count: int | None) -> None:
+def _require_complete(database: Database, number: int, count: int | None) -> None:
     """Raise DamagedError when a hole is an extent that is missing."""
-    if count is not None and database.value("SELECT count(*) FROM extent WHERE key = ?", (key,)) != count:
-        raise damaged(key)
+    if count is not None and database.value("SELECT count(*) FROM extent WHERE content = ?", (number,)) != count:
+        raise damaged(number)
 
 
-def _from_row(database: Database, key: str, extent: Extent, start: int, wanted: int) -> bytes:
+def _from_row(database: Database, number: int, extent: Extent, start: int, wanted: int) -> bytes:
     """A part of a chunk that is a row; what it is short of is missing."""
     chunk, hashes = extent
     if not chunk:
@@ -79,12 +79,12 @@ def _from_row(database: Database, key: str, extent: Extent, start: int, wanted: 
     # NULL: the chunk ends before this part of it.
     data: bytes = b"" if row is None or row[0] is None else row[0]
     if row is None or not is_whole(data, hashes, first, end):
-        raise damaged(key)
+        raise damaged(number)
     return data[start - first : start - first + wanted]
 
 
 def _from_slots(
-    database: Database, key: str, extents: dict[int, Extent], position: int, start: int, wanted: int
+    database: Database, number: int, extents: dict[int, Extent], position: int, start: int, wanted: int
 ) -> bytes:
     """`wanted` bytes from `start` in a chunk on, which may go on in the slots behind it."""
     slot = slot_of(extents[position][0])
@@ -92,13 +92,13 @@ def _from_slots(
     first, end = block_span(start, wanted)
     data = database.slots.read(slot, first, end - first)
     if not _are_whole(data, extents, position, first, end):
-        raise damaged(key)
+        raise damaged(number)
     return data if len(data) == wanted else data[start - first : start - first + wanted]
 
 
-def read_chunks_now(database: Database, key: str, offset: int, length: int) -> bytearray | None:
+def read_chunks_now(database: Database, number: int, offset: int, length: int) -> bytearray | None:
     """As `read_chunks`, without waiting for the disk; None when that cannot be had."""
-    extents = _extents(database, key, offset, length)
+    extents = _extents(database, number, offset, length)
     position, start = divmod(offset, CHUNK_BYTES)
     slot = slot_of(extents.get(position, HOLE)[0])
     if slot is None or _run(extents, position) * CHUNK_BYTES - start < length:
@@ -121,9 +121,9 @@ def _are_whole(data: bytes | bytearray, extents: dict[int, Extent], position: in
     return True
 
 
-def _extents(database: Database, key: str, offset: int, length: int) -> dict[int, Extent]:
+def _extents(database: Database, number: int, offset: int, length: int) -> dict[int, Extent]:
     last = (offset + length - 1) // CHUNK_BYTES
-    rows = database.rows(_EXTENTS, (key, offset // CHUNK_BYTES, last))
+    rows = database.rows(_EXTENTS, (number, offset // CHUNK_BYTES, last))
     return {position: (chunk, hashes) for position, chunk, hashes in rows}
 
 
@@ -136,15 +136,16 @@ def _run(extents: dict[int, Extent], position: int) -> int:
     return count
 
 
-def delete_chunks(database: Database, key: str, limit: int | None = None, first: int = 0) -> bool:
+def delete_chunks(database: Database, number: int, limit: int | None = None, first: int = 0) -> bool:
     """Delete the extents of a value from position `first` on, at most `limit`, and the chunks that nothing else has.
 
     Returns whether there may be more. In the caller's transaction.
     """
     rows = database.rows(
-        "DELETE FROM extent WHERE key = ?1 AND position IN"
-        " (SELECT position FROM extent WHERE key = ?1 AND position >= ?2 ORDER BY position LIMIT ?3) RETURNING chunk",
-        (key, first, -1 if limit is None else limit),
+        "DELETE FROM extent WHERE content = ?1 AND position IN"
+        " (SELECT position FROM extent WHERE content = ?1 AND position >= ?2 ORDER BY position LIMIT ?3)"
+        " RETURNING chunk",
+        (number, first, -1 if limit is None else limit),
     )
     for (chunk,) in rows:
         drop_unshared(database, chunk)

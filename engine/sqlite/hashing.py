@@ -40,12 +40,14 @@ def is_whole(data: Data, hashes: bytes | None, start: int, end: int) -> bool:
     )
 
 
-def check_small(key: str, data: bytes, stored: bytes | None) -> None:
+def check_small(number: int, data: bytes, stored: bytes | None) -> None:
     """Raise DamagedError when a small value is not what was stored."""
     if stored is not None and hash_of(data) != stored:
-        raise damaged(key)
+        raise damaged(number)
 
 
-def damaged(key: str) -> DamagedError:
+def damaged(number: int) -> DamagedError:
     """The error for a value of which something is not what was stored."""
-    return DamagedError(f"the value {key} is damaged, the disk returned other bytes than were stored")
+    return DamagedError(
+        f"the value {number} is damaged, the disk returned other bytes: `fusefs check` names the object"
+    )

@@ -14,6 +14,12 @@ from engine.sqlite.database import Database
 APPLICATION_ID = 0x66757365
 VERSION = 4
 
+# The keys of a store's own values as they were before version 4, and the number that one says.
+_IS_OWN_KEY = f"key GLOB id || '/{'[0-9a-f]' * 16}'"
+_NUMBER_OF_KEY = " + ".join(
+    f"((instr('0123456789abcdef', substr(key, -{digit + 1}, 1)) - 1) << {4 * digit})" for digit in range(16)
+)
+
 _MIGRATIONS: dict[int, str] = {
     1: """
         ALTER TABLE store ADD COLUMN expirations INTEGER NOT NULL DEFAULT 0;
@@ -48,10 +54,39 @@ _MIGRATIONS: dict[int, str] = {
         ) STRICT;
         CREATE INDEX free_slot_ripe ON free_slot (ripe, number);
     """,
-    3: """
-        ALTER TABLE content ADD COLUMN hash BLOB;
-        ALTER TABLE content ADD COLUMN extents INTEGER;
-        ALTER TABLE extent ADD COLUMN hashes BLOB;
+    3: f"""
+        CREATE TABLE named_content (key TEXT PRIMARY KEY, content INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO named_content SELECT key, next_id + row_number() OVER (ORDER BY key) - 1 FROM content, store
+            WHERE NOT {_IS_OWN_KEY};
+        UPDATE store SET next_id = next_id + (SELECT count(*) FROM named_content);
+        CREATE TEMP TABLE number_of AS SELECT key, {_NUMBER_OF_KEY} AS number FROM
+            (SELECT key FROM content UNION SELECT key FROM extent), store WHERE {_IS_OWN_KEY}
+            UNION ALL SELECT key, content FROM named_content;
+        CREATE UNIQUE INDEX temp.number_of_key ON number_of (key);
+        ALTER TABLE content RENAME TO old_content;
+        CREATE TABLE content (
+            number INTEGER PRIMARY KEY,
+            size INTEGER NOT NULL,
+            data BLOB,
+            hash BLOB,
+            extents INTEGER
+        ) STRICT;
+        INSERT INTO content SELECT number, size, data, NULL, NULL FROM old_content JOIN number_of USING (key)
+            ORDER BY number;
+        DROP TABLE old_content;
+        ALTER TABLE extent RENAME TO old_extent;
+        CREATE TABLE extent (
+            content INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            chunk INTEGER NOT NULL,
+            hashes BLOB,
+            PRIMARY KEY (content, position)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO extent SELECT number, position, chunk, NULL FROM old_extent JOIN number_of USING (key)
+            ORDER BY number, position;
+        DROP TABLE old_extent;
+        CREATE INDEX extent_chunk ON extent (chunk);
+        DROP TABLE number_of;
         ALTER TABLE store ADD COLUMN max_pipeline_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE store ADD COLUMN max_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE store ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;

@@ -173,23 +173,30 @@ CREATE TABLE doomed (
     ino INTEGER PRIMARY KEY
 ) STRICT;
 
--- The embedded content engine. A value of up to 64 KiB is one row here; a larger one is cut into chunks.
+-- The embedded content engine. A value of up to 64 KiB is one row here; a larger one is cut into chunks. In any other
+-- engine a value has the key store.id, a slash, and its number in 16 hex digits.
 CREATE TABLE content (
-    key TEXT PRIMARY KEY,    -- store.id, a slash, and the content's number in 16 hex digits
-    size INTEGER NOT NULL,   -- bytes
-    data BLOB,               -- the value; NULL: it is in chunks
-    hash BLOB,               -- XXH3 of `data`, 64 bits, the highest byte first; NULL with chunks, and where it was stored before version 4
-    extents INTEGER          -- how many rows of extent it has; NULL without chunks, and where it was stored before version 4
+    number INTEGER PRIMARY KEY, -- what node.content and the others refer to
+    size INTEGER NOT NULL,      -- bytes
+    data BLOB,                  -- the value; NULL: it is in chunks
+    hash BLOB,                  -- XXH3 of `data`, 64 bits, the highest byte first; NULL with chunks, and where it was stored before version 4
+    extents INTEGER             -- how many rows of extent it has; NULL without chunks, and where it was stored before version 4
+) STRICT;
+
+-- Values that are no object of the store: the keys of whoever uses the content engine for itself.
+CREATE TABLE named_content (
+    key TEXT PRIMARY KEY,       -- any but those of the store's own values
+    content INTEGER NOT NULL    -- its number
 ) STRICT, WITHOUT ROWID;
 
 -- Which chunks make up a value. A copy of a value shares its chunks; a chunk goes with its last extent.
 -- A missing extent, and what a chunk is short of, read as zeros.
 CREATE TABLE extent (
-    key TEXT NOT NULL,         -- the value's, as in content
+    content INTEGER NOT NULL,  -- the value's number
     position INTEGER NOT NULL, -- offset in the value, in chunks of 256 KiB
     chunk INTEGER NOT NULL,    -- chunk.id; below 0, -1 - chunk is the number of a slot of the data file
     hashes BLOB,               -- of each block of 64 KiB of the chunk, as in content, one behind the other; NULL: stored before version 4
-    PRIMARY KEY (key, position)
+    PRIMARY KEY (content, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX extent_chunk ON extent (chunk);
 

@@ -23,7 +23,7 @@ def test_a_damaged_value(fusefs: Fusefs, tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:1000] + b"?" + data.read_bytes()[1001:])
     ended = fusefs("check")
     assert ended.code == DAMAGED
-    assert ended.out.splitlines()[0].startswith(b"pipeline/p/a\\x1b[31m\\x0ab: the value ")
+    assert ended.out.splitlines()[0].startswith(b"pipeline/p/a\\x1b[31m\\x0ab: the value is damaged")
     assert ended.out.splitlines()[1].endswith(b"1 findings")
     ended = fusefs("check", "--json")
     assert ended.code == DAMAGED

@@ -112,15 +112,15 @@ def test_a_lost_extent_is_no_hole(closed: Stores) -> None:
 def test_a_hole_is_no_damage(closed: Stores) -> None:
     store = closed.open()
     draft = store.contents.numbers.take()
-    large = store.engine.large_draft(store.contents.key(draft), None)  # type: ignore[attr-defined]
+    large = store.engine.values.large_draft(draft, 0)  # type: ignore[attr-defined]
     large.truncate(1_000_000)
     large.write(900_000, b"end")
     large.store(large.take())
     with store.database.write():
         large.seal()
     assert store.engine.get_object(store.contents.key(draft)) == bytes(900_000) + b"end" + bytes(99_997)
-    store.database.rows("DELETE FROM extent WHERE key = ?", (store.contents.key(draft),))
-    store.database.rows("DELETE FROM content WHERE key = ?", (store.contents.key(draft),))
+    store.database.rows("DELETE FROM extent WHERE content = ?", (draft,))
+    store.database.rows("DELETE FROM content WHERE number = ?", (draft,))
     store.database.rows("DELETE FROM chunk WHERE id NOT IN (SELECT chunk FROM extent)")
 
 
@@ -130,7 +130,7 @@ def test_an_edit_of_a_damaged_value_does_not_make_it_whole(closed: Stores) -> No
     damage(path, offset)
     store = closed.open()
     slots = store.find_object(APP, b"slots")
-    draft = store.engine.large_draft("other", store.contents.key(slots.content))  # type: ignore[attr-defined]
+    draft = store.engine.values.large_draft(10**9, slots.content)  # type: ignore[attr-defined]
     with pytest.raises(DamagedError):
         draft.write(10, b"edited")
     leave(closed, store)

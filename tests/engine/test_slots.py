@@ -35,8 +35,8 @@ def put(store: Store, key: bytes, value: bytes) -> None:
 
 def slots_of(store: Store, key: bytes) -> set[int]:
     rows = store.database.rows(
-        "SELECT -1 - chunk FROM extent WHERE key = ? AND chunk < 0",
-        (store.contents.key(node(store, APP, key).content),),
+        "SELECT -1 - chunk FROM extent WHERE content = ? AND chunk < 0",
+        (node(store, APP, key).content,),
     )
     return {slot for (slot,) in rows}
 
