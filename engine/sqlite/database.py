@@ -72,6 +72,10 @@ class Database:
         finally:
             self.let_go()
 
+    def connection(self) -> AbstractContextManager[apsw.Connection]:
+        """The calling thread's connection, for what no statement can do."""
+        return self._mine()
+
     @property
     def is_owner(self) -> bool:
         """Whether the calling thread has the main connection for itself."""

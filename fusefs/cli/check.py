@@ -1,8 +1,5 @@
 """`fusefs check`: whether a store is whole."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +7,7 @@ import click
 from fusefs.cli import output
 from fusefs.cli.exit_codes import DAMAGED
 from fusefs.cli.options import settings_from, store_options
-from fusefs.cli.transfer import PROGRESS_BYTES
+from fusefs.cli.transfer import progress
 
 if TYPE_CHECKING:
     from engine.checking import Check, Finding
@@ -26,7 +23,7 @@ def check(store: str | None, config: str | None, as_json: bool) -> None:
     """
     from engine.checking import Check  # SQLite: not for --help and wrong arguments
 
-    with _progress() as tell:
+    with progress("checking") as tell:
         this = Check(settings_from(store, config).object_store, tell)
         findings = list(this.run())
     if as_json:
@@ -43,7 +40,8 @@ def _as_json(finding: "Finding") -> dict[str, object]:
 
 
 def _line(finding: "Finding") -> str:
-    return finding.what if finding.path is None else f"{output.shown(finding.path)}: {finding.what}"
+    what = output.printable(finding.what)
+    return what if finding.path is None else f"{output.shown(finding.path)}: {what}"
 
 
 def _summary(this: "Check", findings: int) -> str:
@@ -53,18 +51,3 @@ def _summary(this: "Check", findings: int) -> str:
     if this.unchecked or not this.pages_have_checksums:
         summary += f" ({this.unchecked} of them, and names, have no checksums yet: `fusefs compact` adds them)"
     return summary
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show on a terminal how far it is."""
-    if not output.is_terminal(sys.stderr):
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=total > PROGRESS_BYTES)

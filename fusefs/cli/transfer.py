@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from fusefs.cli.output import is_terminal
@@ -35,13 +36,25 @@ def with_progress(chunks: Iterable[bytes], total: int | None, what: str) -> Gene
 
 
 def _shown(chunks: Iterable[bytes], total: int, what: str) -> Iterator[bytes]:
+    with progress(what) as tell:
+        done = 0
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk)
+            tell(done, total)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is to be told how many bytes are done, and of how many: a bar on the terminal, where there is one."""
+    if not is_terminal(sys.stderr):
+        yield lambda done, total: None
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(escape(what), total=total)
-        for chunk in chunks:
-            yield chunk
-            progress.advance(task, len(chunk))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(what), total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total >= PROGRESS_BYTES)

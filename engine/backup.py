@@ -1,0 +1,171 @@
+"""A copy of a store as it is at one moment, while others use it. The copy is a store like any other."""
+
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from io import FileIO
+from pathlib import Path
+
+import apsw
+
+from engine.config import ObjectStoreSettings
+from engine.errors import ExistsError, InvalidError, OpenError, OutOfSpaceError, StoreError
+from engine.registry import EMBEDDED
+from engine.sqlite import migrations
+from engine.sqlite.connecting import translate
+from engine.sqlite.database import Database
+from engine.sqlite.extents import CHUNK_BYTES, read_chunk, slot_of
+
+_PAGES_AT_ONCE = 1024
+_SLOTS_AT_ONCE = 64
+_SLOTS = (
+    "SELECT chunk, content, hashes FROM extent WHERE chunk < ? GROUP BY chunk ORDER BY chunk DESC LIMIT"
+    f" {_SLOTS_AT_ONCE}"
+)
+_PARTIAL = ".partial"
+
+Tell = Callable[[int, int], None]
+
+
+def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done, total: None) -> int:
+    """Copy a store to `target` and files beside it. Returns how many bytes that took.
+
+    It has every Put whose close() returned before, and whole values only: each is compared with its hashes. `tell` is
+    called with how many bytes are done, and how many there are. It gets its name when all of it is on the disk.
+
+    Raises ExistsError, OpenError, OutOfSpaceError, DamagedError, and InvalidError for a store that keeps its values in
+    another engine. Nothing is left of a copy that failed.
+    """
+    source = Path(settings.path)
+    if settings.engine != EMBEDDED:
+        raise InvalidError(f"the engine {settings.engine!r} has the values of this store: copy them by its own means")
+    migrations.check_file(source)
+    if not source.exists():
+        raise OpenError(f"there is no store at {source}")
+    if os.path.lexists(target):
+        raise ExistsError(f"there is a file {target} already: give the copy another name")
+    try:
+        copy = _Copy(source, target, tell)
+        try:
+            copy.make()
+            copy.put_in_place()
+        finally:
+            copy.remove_partial()
+    except OSError as error:
+        raise _translated(error, target) from error
+    except apsw.Error as error:
+        raise translate(error) from error
+    return copy.done
+
+
+class _Copy:
+    """The files of one copy: under names of their own until all of them are complete."""
+
+    def __init__(self, source: Path, target: Path, tell: Tell) -> None:
+        self._source = source
+        self._target = target
+        self._tell = tell
+        self._endings: list[str] = []
+        """Of the files that were made, after the name of the store."""
+        self._total = 0
+        self.done = 0
+
+    def make(self) -> None:
+        # First the journals, then the catalog: what the catalog has not seen to by then is in them.
+        for path in _journals(self._source):
+            self._copy_journal(path)
+        with closing(Database(self._source, read_only=True)) as database:
+            migrations.prepare(database, EMBEDDED, object_limit=0, run_expiry=0, max_object_size=0)
+            with database.slots.reading(), database.snapshot():
+                slots = database.value("SELECT count(DISTINCT chunk) FROM extent WHERE chunk < 0")
+                pages = database.value("PRAGMA page_count")
+                self._total = pages * database.value("PRAGMA page_size") + slots * CHUNK_BYTES
+                if slots:
+                    self._copy_slots(database)
+                self._copy_database(database)
+
+    def _copy_journal(self, path: Path) -> None:
+        with suppress(FileNotFoundError), path.open("rb") as old:  # its session may end at any moment
+            with self._new(path.name.removeprefix(self._source.name)) as new:
+                shutil.copyfileobj(old, new)
+                os.fsync(new.fileno())
+
+    def _copy_slots(self, database: Database) -> None:
+        with self._new("-data") as file:
+            for number, data in _slots(database):
+                os.pwrite(file.fileno(), data, number * CHUNK_BYTES)
+                self._advance(CHUNK_BYTES)
+            os.fsync(file.fileno())
+
+    def _copy_database(self, database: Database) -> None:
+        self._new("").close()
+        path = self._partial("")
+        with closing(apsw.Connection(str(path))) as new:
+            new.pragma("synchronous", "off")  # synced below, all at once
+            page_size = database.value("PRAGMA page_size")
+            with database.connection() as old, new.backup("main", old, "main") as copying:
+                left = -1
+                while not copying.done:
+                    copying.step(_PAGES_AT_ONCE)
+                    before = copying.page_count if left < 0 else left
+                    left = copying.remaining
+                    self._advance((before - left) * page_size)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _advance(self, more: int) -> None:
+        self.done += more
+        self._tell(self.done, self._total)
+
+    def put_in_place(self) -> None:
+        """The database last: without it the others are nothing."""
+        for path in [*_journals(self._target), *(Path(f"{self._target}{end}") for end in ("-data", "-wal", "-shm"))]:
+            path.unlink(missing_ok=True)
+        for ending in sorted(self._endings, reverse=True):
+            self._partial(ending).rename(f"{self._target}{ending}")
+        fd = os.open(self._target.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._endings.clear()
+
+    def remove_partial(self) -> None:
+        for ending in [*self._endings, "-journal", "-wal", "-shm"]:
+            self._partial(ending).unlink(missing_ok=True)
+
+    def _partial(self, ending: str) -> Path:
+        return Path(f"{self._target}{_PARTIAL}{ending}")
+
+    def _new(self, ending: str) -> FileIO:
+        path = self._partial(ending)
+        path.unlink(missing_ok=True)
+        self._endings.append(ending)
+        return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w")
+
+
+def _journals(store: Path) -> list[Path]:
+    return [Path(path) for path in glob.glob(f"{glob.escape(str(store))}-puts-*")]
+
+
+def _slots(database: Database) -> Iterator[tuple[int, bytes]]:
+    """All slots that values have, with what is in them."""
+    last = 0
+    while rows := database.rows(_SLOTS, (last,)):
+        for chunk, content, hashes in rows:
+            slot = slot_of(chunk)
+            assert slot is not None
+            yield slot, read_chunk(database, content, (chunk, hashes))
+        last = rows[-1][0]
+
+
+def _translated(error: OSError, target: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpaceError(f"there is no room for a copy at {target}: {error.strerror}")
+    return OpenError(f"cannot write {error.filename or target}: {error.strerror}")

@@ -1,0 +1,147 @@
+"""A copy of a store: of one moment, whole, and a store itself."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from engine import ScopeName, Store, open_store
+from engine.backup import backup
+from engine.checking import Check
+from engine.config import ObjectStoreSettings
+from engine.errors import DamagedError, ExistsError, InvalidError, OpenError
+from tests.support.stores import Stores, directory, new_draft, new_put, node, run_process, values
+
+APP = ScopeName.pipeline("app")
+LARGE = os.urandom(5_000_000)
+
+
+@pytest.fixture
+def store(stores: Stores) -> Store:
+    store = stores.open()
+    store.create_pipeline(APP.name, 0)
+    store.put_object(APP, b"small", b"value")
+    store.put_object(APP, b"large", LARGE)
+    return store
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "copies").mkdir()
+    return tmp_path / "copies/copy.db"
+
+
+def copy(stores: Stores, target: Path) -> int:
+    return backup(ObjectStoreSettings(path=str(stores.path)), target)
+
+
+def read_copy(target: Path) -> dict[bytes, bytes]:
+    settings = ObjectStoreSettings(path=str(target))
+    assert list(Check(settings).run()) == []
+    with open_store(settings) as opened:
+        return values(opened, APP)
+
+
+def test_a_copy_of_a_store_in_use(store: Store, stores: Stores, target: Path) -> None:
+    copied = copy(stores, target)
+    store.put_object(APP, b"later", b"")
+    assert copied >= len(LARGE)
+    assert read_copy(target) == {b"small": b"value", b"large": LARGE}
+    assert {path.stat().st_mode & 0o777 for path in target.parent.iterdir()} == {0o600}
+
+
+def test_what_was_acknowledged_and_not_published(store: Store, stores: Stores, target: Path) -> None:
+    """A Put is in the copy from its close() on, also while it is in a journal only."""
+    draft = new_draft(store, b"acknowledged")
+    store.publisher.prepare(new_put(store, directory(store, APP), b"key"), draft, 1)
+    copy(stores, target)
+    assert read_copy(target)[b"key"] == b"acknowledged"
+
+
+def set_times(store: Store, number: int) -> None:
+    with store.database.write():
+        store.database.rows("UPDATE node SET mtime_ns = ? WHERE name IN (?, ?)", (number, b"small", b"large"))
+
+
+def test_it_is_of_one_moment(store: Store, stores: Stores, target: Path) -> None:
+    """Two keys that always change together are as they were at one moment, whatever is put meanwhile."""
+    stop = threading.Event()
+    set_times(store, 0)
+
+    def write() -> None:
+        with open_store(ObjectStoreSettings(path=str(stores.path))) as writer:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                set_times(writer, number)
+                writer.put_object(APP, b"changing", LARGE[: 3_500_000 + number], True)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for turn in range(4):
+            path = target.with_name(f"copy{turn}.db")
+            copy(stores, path)
+            settings = ObjectStoreSettings(path=str(path))
+            assert list(Check(settings).run()) == []
+            with open_store(settings) as opened:
+                assert node(opened, APP, b"small").mtime_ns == node(opened, APP, b"large").mtime_ns
+                changing = values(opened, APP).get(b"changing", b"")
+                assert changing == LARGE[: len(changing)]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_copy_that_fails_leaves_nothing(store: Store, stores: Stores, target: Path) -> None:
+    with Path(f"{stores.path}-data").open("r+b") as file:
+        file.seek(300_000)
+        file.write(b"?")
+    with pytest.raises(DamagedError):
+        copy(stores, target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_copy_takes_no_other_files_place(store: Store, stores: Stores, target: Path) -> None:
+    target.write_text("precious")
+    with pytest.raises(ExistsError):
+        copy(stores, target)
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("left", ["-data", "-wal", "-puts-7"])
+def test_what_an_older_copy_left_is_not_taken_for_a_part(store: Store, stores: Stores, target: Path, left: str) -> None:
+    target.with_name(target.name + left).write_bytes(b"of another store")
+    store.delete_object(APP, b"large")
+    while store.upkeep.reclaim():
+        pass
+    copy(stores, target)
+    assert read_copy(target) == {b"small": b"value"}
+
+
+def test_a_copy_that_was_killed(store: Store, stores: Stores, target: Path) -> None:
+    """Nothing has the copy's name until it is complete; and the next copy goes well."""
+    run_process(
+        """
+from engine import backup
+backup._Copy.put_in_place = lambda copy: die()
+backup.backup(ObjectStoreSettings(path=sys.argv[1]), Path(sys.argv[2]))
+""",
+        str(stores.path),
+        str(target),
+        expected=-signal.SIGKILL,
+    )
+    assert not target.exists()
+    assert list(target.parent.iterdir())
+    copy(stores, target)
+    assert read_copy(target)[b"large"] == LARGE
+    assert not [path for path in target.parent.iterdir() if "partial" in path.name]
+
+
+def test_what_cannot_be_copied(stores: Stores, target: Path) -> None:
+    with pytest.raises(OpenError):
+        copy(stores, target)
+    with pytest.raises(InvalidError):
+        backup(ObjectStoreSettings(path=str(stores.path), engine="memory"), target)
