@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from io import FileIO
@@ -12,12 +13,12 @@ from pathlib import Path
 import apsw
 
 from engine.config import ObjectStoreSettings
-from engine.errors import ExistsError, InvalidError, OpenError, OutOfSpaceError, StoreError
+from engine.errors import DamagedError, ExistsError, InvalidError, OpenError, OutOfSpaceError, StoreError
 from engine.registry import EMBEDDED
 from engine.sqlite import migrations
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
-from engine.sqlite.extents import CHUNK_BYTES, read_chunk, slot_of
+from engine.sqlite.extents import CHUNK_BYTES, Extent, read_chunk, slot_of
 
 _PAGES_AT_ONCE = 1024
 _SLOTS_AT_ONCE = 64
@@ -25,6 +26,8 @@ _SLOTS = (
     "SELECT chunk, content, hashes FROM extent WHERE chunk < ? GROUP BY chunk ORDER BY chunk DESC LIMIT"
     f" {_SLOTS_AT_ONCE}"
 )
+_FILLED_S = 2.0
+"""Within which time a slot is filled that an extent refers to."""
 _PARTIAL = ".partial"
 
 Tell = Callable[[int, int], None]
@@ -88,10 +91,11 @@ class _Copy:
                 self._copy_database(database)
 
     def _copy_journal(self, path: Path) -> None:
-        with suppress(FileNotFoundError), path.open("rb") as old:  # its session may end at any moment
-            with self._new(path.name.removeprefix(self._source.name)) as new:
-                shutil.copyfileobj(old, new)
-                os.fsync(new.fileno())
+        ending = path.name.removeprefix(self._source.name)
+        # Its session may end at any moment.
+        with suppress(FileNotFoundError), path.open("rb") as old, self._new(ending) as new:
+            shutil.copyfileobj(old, new)
+            os.fsync(new.fileno())
 
     def _copy_slots(self, database: Database) -> None:
         with self._new("-data") as file:
@@ -105,6 +109,9 @@ class _Copy:
         path = self._partial("")
         with closing(apsw.Connection(str(path))) as new:
             new.pragma("synchronous", "off")  # synced below, all at once
+            # With room for checksums in its header they are made for every page: those from the log have none yet.
+            new.reserve_bytes("main", database.checksum_bytes)
+            new.execute("CREATE TABLE replaced_by_the_copy (one)")
             page_size = database.value("PRAGMA page_size")
             with database.connection() as old, new.backup("main", old, "main") as copying:
                 left = -1
@@ -155,14 +162,32 @@ def _journals(store: Path) -> list[Path]:
 
 
 def _slots(database: Database) -> Iterator[tuple[int, bytes]]:
-    """All slots that values have, with what is in them."""
+    """The slots that values have, with what is in them; not of those that are being written."""
     last = 0
     while rows := database.rows(_SLOTS, (last,)):
         for chunk, content, hashes in rows:
             slot = slot_of(chunk)
-            assert slot is not None
-            yield slot, read_chunk(database, content, (chunk, hashes))
+            data = _chunk(database, content, (chunk, hashes))
+            if slot is not None and data is not None:
+                yield slot, data
         last = rows[-1][0]
+
+
+def _chunk(database: Database, content: int, extent: Extent) -> bytes | None:
+    """What is in a slot, None where that is of a value that is being written. Raises DamagedError.
+
+    Extents are committed before their slots are filled, which a value of a descriptor that was closed can have too.
+    """
+    until = time.monotonic() + _FILLED_S
+    while True:
+        try:
+            return read_chunk(database, content, extent)
+        except DamagedError:
+            if database.row("SELECT 1 FROM draft WHERE content = ?", (content,)):
+                return None
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _translated(error: OSError, target: Path) -> StoreError:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import locks
-from engine.errors import InternalError, OutOfSpaceError, StoreError
+from engine.errors import DamagedError, InternalError, OutOfSpaceError, StoreError
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
@@ -118,7 +118,7 @@ class Slots:
         except OSError as error:
             raise _translated(error) from error
         if len(data) < length:
-            raise InternalError(f"the store's data file {self._path} is shorter than the database says")
+            raise DamagedError(f"the store's data file {self._path} is shorter than the database says")
         return data
 
     def read_now(self, number: int, offset: int, length: int) -> bytearray | None:
