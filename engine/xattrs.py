@@ -2,7 +2,7 @@
 
 import msgspec
 
-from engine.errors import ExistsError, NoAttributeError, OutOfSpaceError
+from engine.errors import ExistsError, InternalError, NoAttributeError, OutOfSpaceError
 
 NODE_MAX_BYTES = 64 * 1024
 """What the attributes of one node may take in all: XATTR_SIZE_MAX, the kernel's limit for one of them."""
@@ -44,4 +44,8 @@ def without(packed: bytes | None, name: bytes) -> bytes | None:
 
 
 def _unpack(packed: bytes | None) -> dict[bytes, bytes]:
-    return {} if packed is None else _decode(packed)
+    """Raises InternalError for what nobody has packed."""
+    try:
+        return {} if packed is None else _decode(packed)
+    except msgspec.DecodeError as error:
+        raise InternalError(f"extended attributes in the store are damaged: {error}") from error

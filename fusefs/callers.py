@@ -3,11 +3,16 @@
 import os
 import re
 from collections.abc import Collection
+from itertools import islice
 from typing import NamedTuple
 
-_FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
-_GROUPS = re.compile(r"^Groups:(.*)$", re.MULTILINE)
-_INO = re.compile(r"^ino:\s*(\d+)$", re.MULTILINE)
+# Bytes, because a process chooses its name, which is among them: as text, one that is no UTF-8 could not be read, and a
+# carriage return in it would begin a line.
+_FLAGS = re.compile(rb"^flags:\s*([0-7]+)$", re.MULTILINE)
+_GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
+_INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
+_FDS_AT_MOST = 2048
+"""How many files of a process are looked at, the lowest first: the event loop waits, 10 us for each."""
 
 
 class Caller(NamedTuple):
@@ -23,11 +28,10 @@ class Caller(NamedTuple):
         if gid == self.gid:
             return True
         try:
-            with open(f"/proc/{self.pid}/status") as status:
-                groups = _GROUPS.search(status.read())
+            with open(f"/proc/{self.pid}/status", "rb") as status:
+                return gid in groups_in(status.read())
         except OSError:
             return False
-        return groups is not None and str(gid) in groups[1].split()
 
 
 def same_process(pid: int, other: int) -> bool:
@@ -38,20 +42,40 @@ def same_process(pid: int, other: int) -> bool:
 def holds(pid: int, inos: Collection[int], *, for_writing: bool) -> bool:
     """Whether the process of thread `pid` has a file with one of these inode numbers open (proc(5): /proc/PID/fdinfo).
 
-    Reads nothing of the mount itself, so it cannot wait for us. False for a process that is gone or out of sight.
+    Reads nothing of the mount itself, so it cannot wait for us. False for a process that is gone or out of sight, and
+    for one that has thousands open before this one.
     """
     if not pid:
         return False
-    directory = f"/proc/{pid}/fdinfo"
     try:
-        for fd in os.listdir(directory):
-            with open(f"{directory}/{fd}") as info:
-                text = info.read()
-            ino, flags = _INO.search(text), _FLAGS.search(text)
-            if ino is None or flags is None or int(ino[1]) not in inos:
-                continue
-            if not for_writing or int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
-                return True
+        with os.scandir(f"/proc/{pid}/fdinfo") as fds:
+            for fd in islice(fds, _FDS_AT_MOST):
+                opened = _opened(fd.path)
+                if opened is None or opened[0] not in inos:
+                    continue
+                if not for_writing or opened[1] & os.O_ACCMODE != os.O_RDONLY:
+                    return True
     except OSError:
         return False
     return False
+
+
+def _opened(path: str) -> tuple[int, int] | None:
+    """As `opened_in`; None also for what another thread of the process has just closed."""
+    try:
+        with open(path, "rb") as info:
+            return opened_in(info.read())
+    except OSError:
+        return None
+
+
+def groups_in(status: bytes) -> set[int]:
+    """The supplementary groups in /proc/PID/status."""
+    groups = _GROUPS.search(status)
+    return set() if groups is None else {int(gid) for gid in groups[1].split()}
+
+
+def opened_in(info: bytes) -> tuple[int, int] | None:
+    """The inode number and the flags in a file of /proc/PID/fdinfo; None where one is missing."""
+    ino, flags = _INO.search(info), _FLAGS.search(info)
+    return None if ino is None or flags is None else (int(ino[1]), int(flags[1], 8))

@@ -85,8 +85,7 @@ def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
         return _judge(alive, leaving)
     if alive and any(map(_is_closing, (alive, *family))):
         return Closing.PLAIN
-    everybody = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return _judge(alive, _leaving(pid for pid in everybody if pid not in elsewhere))
+    return _judge(alive, _leaving(pid for pid in _everybody() if pid not in elsewhere))
 
 
 def _judge(opener: int, leaving: dict[int, int]) -> Closing:
@@ -109,9 +108,12 @@ def _life(pid: int) -> Life:
 def _task(pid: int) -> _Task | None:
     """The state of a thread; None when it is gone or out of sight. Waits while the process is inside execve(2)."""
     text = _read(f"{pid}/stat")
-    if not text:
-        return None
-    fields = text.rpartition(b")")[2].split()
+    return task_in(text) if text else None
+
+
+def task_in(stat: bytes) -> _Task:
+    """What /proc/PID/stat tells. The process chose its name, in brackets, which may hold brackets, too."""
+    fields = stat.rpartition(b")")[2].split()
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
     # The first thread of a process is a zombie as soon as it has ended itself, while another still closes the files.
     waits = state in b"SD" or (state == b"Z" and threads > 1)
@@ -144,6 +146,13 @@ def _family(pid: int) -> Iterator[int]:
                 seen.add(member)
                 yield member
         todo += children
+
+
+def _everybody() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:  # no descriptor is left for it
+        return []
 
 
 def _threads(pid: int) -> list[int]:

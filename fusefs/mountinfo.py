@@ -8,6 +8,7 @@ FUSE_TYPE = "fuse.fusefs"
 """The type of our mounts: they are made with the option subtype=fusefs."""
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
+_NUMBER = re.compile("[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Mount:
     def uid(self) -> int | None:
         """Who mounted it, as FUSE tells."""
         value = self.options.get("user_id", "")
-        return int(value) if value.isdigit() else None
+        return int(value) if _NUMBER.fullmatch(value) else None
 
 
 def mounts() -> list[Mount]:
