@@ -93,5 +93,5 @@ class InternalError(StoreError):
     """The storage failed, or what it returned cannot be right."""
 
 
-FAULTS = (OutOfSpaceError, UnavailableError, OpenError, InternalError)
+FAULTS = (OutOfSpaceError, UnavailableError, OpenError, DamagedError, InternalError)
 """Not the caller's doing: what failed so may succeed when it is done again."""

@@ -7,6 +7,7 @@ moments: what stays unpublished while later Puts are published moves to the tabl
 
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from engine import journal
 from engine.catalog import puts
@@ -21,6 +22,8 @@ _LONGEST_JOURNAL = 4 * 1024 * 1024
 
 Key = tuple[int, int]
 """The number of the private inode, and a number that tells the Puts of one inode apart."""
+Name = tuple[int, bytes]
+"""A directory and a name in it."""
 
 
 @dataclass(slots=True)
@@ -45,8 +48,8 @@ class Intents:
         self._in_table: set[Key] = set()
         self._unsure: list[Fulfilled] = []
         """What a transaction has seen to that is not committed yet."""
-        self.unpublished: dict[Key, Entry] = {}
-        """What was published and undone when its transaction could not be committed: to be published again."""
+        self.unpublished: dict[Key, Name] = {}
+        """What was acknowledged and could not be published, or was undone because it could not be committed."""
 
     def keep(self, put: Put, draft: Draft, handle: int) -> None:
         """Make sure that `put` is not lost from now on. The draft is settled. Raises StoreError."""
@@ -54,6 +57,7 @@ class Intents:
         if self._belongs_in_table(key, put, draft):
             self._keep_in_table(key, put, draft)
             return
+        self._database.writes.require_allowed()
         puts.check_home(self._database, put.parent)
         put.content = draft.content if draft.size else 0
         entry = Entry.of(next(self._numbers), handle, put, draft.whole())
@@ -84,6 +88,7 @@ class Intents:
 
     def withdraw(self, key: Key, draft: Draft) -> None:
         """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
+        self.unpublished.pop(key, None)
         if key not in self._in_table:
             if key in self._written:
                 self._open_journal().append(Entry(next(self._numbers), *key, None, b""))
@@ -152,6 +157,7 @@ class Intents:
         """The operation that saw to an intent is done; its transaction may be open still."""
         self._in_table.discard(fulfilled.key)
         self._written.pop(fulfilled.key, None)
+        self.unpublished.pop(fulfilled.key, None)
         for entry in fulfilled.moved:
             key = entry.ino, entry.handle
             self._written.pop(key, None)
@@ -177,10 +183,38 @@ class Intents:
                 self._in_table.discard(key)
                 self._written[key] = entry
             if fulfilled.entry is not None:
-                self._written[fulfilled.key] = self.unpublished[fulfilled.key] = fulfilled.entry
+                self._written[fulfilled.key] = fulfilled.entry
+                put = fulfilled.entry.as_put()
+                self.unpublished[fulfilled.key] = put.parent, put.name
         self._written = dict(sorted(self._written.items(), key=lambda item: item[1].number))
 
+    # What is to be published again
+
+    def in_order(self) -> list[Key]:
+        """The keys of what is unpublished, in the order of the closes. Raises StoreError."""
+        numbers = {key: entry.number for key, entry in self._written.items()}
+        if not self.unpublished.keys() <= numbers.keys():
+            session = self._contents.sessions.own
+            rows = self._database.rows("SELECT ino, handle, prepared FROM intent WHERE session = ?", (session,))
+            numbers |= {(ino, handle): prepared for ino, handle, prepared in rows}
+        self.unpublished = {key: name for key, name in self.unpublished.items() if key in numbers}
+        return sorted(self.unpublished, key=numbers.__getitem__)
+
+    def acknowledged(self, tx: Transaction, key: Key) -> Put:
+        """The Put of an intent; the value of one in the journal is kept as others are, in the caller's transaction."""
+        entry = self._written.get(key)
+        if entry is None:
+            return next(put for _, handle, put in puts.intents_of(tx, tx.session) if (put.ino, handle) == key)
+        put = entry.as_put()
+        self._contents.keep_small(put.content, entry.value)
+        return put
+
     # The journal
+
+    @property
+    def journal_path(self) -> Path | None:
+        """Where the journal is, once there is one."""
+        return None if self._journal is None else self._journal.path
 
     def _open_journal(self) -> Journal:
         if self._journal is None:

@@ -6,45 +6,57 @@ store makes what it stands for survive a power cut. The entries count for as lon
 are seen to (`session.resolved`), and then the file is written from its beginning again.
 
 An entry is its length and the CRC of its bytes (two 32-bit numbers, little-endian), then a MessagePack array. Whatever
-does not check, or has no higher number than the one before it, is left from before: the end.
+does not check, is no Put, or has no higher number than the one before it, is left from before: the end, unless what is
+behind it shows that it was damaged.
 """
 
 import errno
 import glob
 import os
 import struct
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from engine.catalog.puts import How, Put
-from engine.errors import InternalError, OutOfSpaceError
+from engine.errors import InternalError, InvalidError, OutOfSpaceError
+from engine.names import check_part
+from engine.salvage import crc as crc32
 
 _HEADER = struct.Struct("<II")
 _KEPT_BYTES = 64 * 1024
 """What is not worth giving back to the disk before it is written again."""
+_LONGEST = 256 * 1024
+"""What no entry is longer than."""
+_ARRAY = b"\x95"
+"""How an entry begins: an array of five."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What SQLite keeps as an integer, and is never negative."""
+Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Entry(msgspec.Struct, array_like=True):
     """A Put that is to be published, or one that is not to be after all."""
 
-    number: int
+    number: Number
     """Counts up with everything that the session acknowledges."""
-    ino: int
-    handle: int
+    ino: Number
+    handle: Number
     """With the inode number it tells Puts apart: a later entry of the same takes the place of an earlier one."""
-    put: tuple[int, int, bytes, int, int, int, int, int | None, int | None, bytes | None] | None
+    put: tuple[How, Number, bytes, Number, Number, Number, Number, Time | None, Time | None, bytes | None] | None
     """How, parent, name, mode, uid, gid, content, atime, mtime and xattrs, as in `Put`; None: not to be published."""
     value: bytes
 
     @classmethod
     def of(cls, number: int, handle: int, put: Put, value: bytes) -> "Entry":
         times = put.atime_ns, put.mtime_ns
-        how = int(put.how)
-        described = (how, put.parent, put.name, put.mode, put.uid, put.gid, put.content, *times, put.xattrs)
+        described = (put.how, put.parent, put.name, put.mode, put.uid, put.gid, put.content, *times, put.xattrs)
         return cls(number, put.ino, handle, described, value)
 
     def as_put(self) -> Put:
@@ -52,7 +64,7 @@ class Entry(msgspec.Struct, array_like=True):
         assert self.put is not None
         how, parent, name, mode, uid, gid, content, atime, mtime, xattrs = self.put
         content = content if self.value else 0
-        return Put(self.ino, parent, name, mode, uid, gid, content, len(self.value), How(how), atime, mtime, xattrs)
+        return Put(self.ino, parent, name, mode, uid, gid, content, len(self.value), how, atime, mtime, xattrs)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -64,7 +76,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Raises InternalError and OutOfSpaceError."""
-        self._path = path
+        self.path = path
         self._end = 0
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -100,7 +112,7 @@ class Journal:
     def remove(self) -> None:
         """Close the file and delete it."""
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 def path_of(store: Path, session: int) -> Path:
@@ -118,31 +130,108 @@ def remove_forgotten(store: Path, sessions: set[int]) -> None:
                 path.unlink()
 
 
-def read(path: Path) -> list[Entry]:
+class Found(NamedTuple):
+    """What is in a journal."""
+
+    entries: list[Entry]
+    """Those too that are seen to."""
+    damaged: bool
+    """Whether there was something else that counts: mended where it was one bit, else not among the entries."""
+
+
+def read(path: Path, seen_to: int = 0) -> list[Entry]:
     """The entries of a journal, those too that are seen to; none where there is no file. Raises InternalError."""
+    return examine(path, seen_to).entries
+
+
+def examine(path: Path, seen_to: int) -> Found:
+    """The same, and whether it is damaged. `seen_to` is the last number that does not count any more."""
     try:
-        data = path.read_bytes()
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
-        return []
+        return Found([], False)
     except OSError as error:
         raise _translated(error) from error
     entries: list[Entry] = []
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, crc = _HEADER.unpack_from(data, offset)
-        offset += _HEADER.size
-        payload = data[offset : offset + length]
-        if len(payload) != length or zlib.crc32(payload) != crc:
+    offset, last = 0, -1
+    crossed = damaged = False
+    while offset < len(data):
+        found = _entry(data, offset)
+        if found is None:
+            found = _behind_damage(data, offset, last)
+            crossed = True
+        if found is None or found[0].number <= last:
             break
-        try:
-            entry = _decoder.decode(payload)
-        except msgspec.DecodeError:
-            break
-        if entries and entry.number <= entries[-1].number:
-            break
+        entry, offset = found
+        last = entry.number
         entries.append(entry)
-        offset += length
-    return entries
+        damaged = damaged or (crossed and last > seen_to)
+    return Found(entries, damaged or _hides_entries(data, offset, max(last, seen_to)))
+
+
+_At = tuple[Entry, int]
+"""An entry, and where it ends."""
+
+
+def _entry(data: bytes, offset: int, length: int | None = None, *, mend: bool = False) -> _At | None:
+    """The entry that begins at an offset; with `mend` one that is wrong in one bit, too."""
+    if offset + _HEADER.size > len(data):
+        return None
+    said, crc = _HEADER.unpack_from(data, offset)
+    start = offset + _HEADER.size
+    end = start + (said if length is None else length)
+    payload: bytes | None = data[start:end]
+    if end > len(data) or payload is None:
+        return None
+    if zlib.crc32(payload) != crc:
+        payload = crc32.mend(payload, crc) if mend and end - start < _LONGEST else None
+    try:
+        entry = None if payload is None else _decoder.decode(payload)
+        if entry is not None:
+            _check(entry)
+    except (msgspec.DecodeError, InvalidError):
+        return None
+    return None if entry is None else (entry, end)
+
+
+def _behind_damage(data: bytes, offset: int, above: int) -> _At | None:
+    """What an entry that is damaged was, or else the one behind it; its number is above `above`."""
+    if offset + _HEADER.size > len(data):
+        return None
+    length = _HEADER.unpack_from(data, offset)[0]
+    tries = [_entry(data, offset, mend=True), *(_entry(data, offset, length ^ 1 << bit) for bit in range(32))]
+    tries.append(_entry(data, offset + _HEADER.size + length))
+    return next((found for found in tries if found is not None and found[0].number > above), None)
+
+
+def _hides_entries(data: bytes, offset: int, above: int) -> bool:
+    """Whether there is an entry behind what is none. Not one to trust: it may be a part of a value."""
+    at = data.find(_ARRAY, offset + _HEADER.size + 1)
+    while at >= 0:
+        found = _entry(data, at - _HEADER.size)
+        if found is not None and found[0].number > above:
+            return True
+        at = data.find(_ARRAY, at + 1)
+    return False
+
+
+def put_away(path: Path, found: Found) -> Path | None:
+    """Delete a journal that is seen to; keep one that was damaged aside, and return where."""
+    if not found.damaged:
+        path.unlink(missing_ok=True)
+        return None
+    kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    os.replace(path, kept)
+    return kept
+
+
+def _check(entry: Entry) -> None:
+    """Raise InvalidError for a Put that nobody can have acknowledged."""
+    if entry.put is not None:
+        check_part(entry.put[2])
+        if entry.value and not entry.put[6]:
+            raise InvalidError("a value without a number")
 
 
 def _translated(error: OSError) -> InternalError | OutOfSpaceError:

@@ -10,15 +10,28 @@ import struct
 _FLOCK = struct.Struct("hhqqi4x")
 
 
-def take(fd: int, kind: int, byte: int = 0, *, wait: bool = False) -> None:
-    """Lock a byte, with F_RDLCK or F_WRLCK, for as long as this description of the file is open.
+def take(fd: int, kind: int, byte: int = 0, *, length: int = 1, wait: bool = False) -> None:
+    """Lock bytes, with F_RDLCK or F_WRLCK, for as long as this description of the file is open.
 
     Raises OSError when another has a lock on it that does not go with this one, unless it is to be waited for.
     """
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, length, 0))
 
 
 def is_taken(fd: int, byte: int) -> bool:
     """Whether another description of the file has a byte locked."""
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
+
+
+def holder(fd: int, byte: int, length: int) -> int | None:
+    """The process that keeps these bytes from being locked for writing; None where none does or it cannot be told."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, length, 0))
+    kind, _, _, _, pid = _FLOCK.unpack(answer[: _FLOCK.size])
+    return int(pid) if kind != fcntl.F_UNLCK and pid > 0 else None
+
+
+def any_taken(fd: int) -> bool:
+    """Whether another description of the file has any byte locked."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)

@@ -89,9 +89,13 @@ def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStore
     )
     store = Store(database, engine if engine is not None else SqliteEngine({}, database))
     if not database.read_only:
-        _apply_limits(database, settings)
-        store.publisher.recover()
-        store.publisher.tidy()
+        try:
+            _apply_limits(database, settings)
+            store.publisher.recover()
+            store.publisher.tidy()
+        except BaseException:
+            store.sessions.close()
+            raise
     return store
 
 

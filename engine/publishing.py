@@ -5,7 +5,7 @@ Every method is one transaction, or one after the value was stored aside. Used f
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from engine import journal
@@ -16,9 +16,9 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import StoreError, UnavailableError
-from engine.intents import Fulfilled, Intents, Key
-from engine.journal import Entry
+from engine.intents import Fulfilled, Intents, Name
 from engine.model import Effects, Kind, Node
+from engine.recovering import Recovered, Recovery
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full, require_space
 
@@ -35,15 +35,6 @@ class Published(NamedTuple):
     effects: Effects
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What was published for processes that died."""
-
-    nodes: list[Node]
-    """What the names stand for now."""
-    effects: list[Effects]
-
-
 class _Overtaken(Exception):
     """Another Put of the name came between reading its value and appending to it."""
 
@@ -55,6 +46,9 @@ class Publisher:
         self._database = database
         self._contents = contents
         self._intents = Intents(database, contents)
+        self._recovery = Recovery(database, contents)
+        self._again = Recovered([], [])
+        """What was published again and `publish_again` has not told of yet."""
 
     @again_when_full
     def prepare(self, put: Put, draft: Draft, handle: int) -> None:
@@ -77,6 +71,8 @@ class Publisher:
 
         Raises StoreError, and then the old value stands.
         """
+        if self._intents.unpublished:
+            self._publish_waiting((put.parent, put.name))
         self._contents.settle(draft)
         if intent is None:
             require_space(self._database, SMALL_BYTES)
@@ -178,84 +174,43 @@ class Publisher:
         self.settle()
         self._intents.close()
 
+    @property
+    def journal_path(self) -> Path | None:
+        """Where the journal of this process is, once there is one."""
+        return self._intents.journal_path
+
+    def publish_later(self, put: Put, ino: int, handle: int) -> None:
+        """A Put that has been acknowledged could not be published: it is to be, with `publish_again`."""
+        self._intents.unpublished[ino, handle] = put.parent, put.name
+
     def publish_again(self) -> Recovered:
-        """Publish what was published and then undone, because it could not be committed. Raises StoreError."""
-        recovered = Recovered([], [])
-        for key, entry in list(self._intents.unpublished.items()):
+        """Publish what could not be published, or was undone because it could not be committed. Raises StoreError."""
+        self._publish_waiting()
+        again, self._again = self._again, Recovered([], [])
+        return again
+
+    def _publish_waiting(self, name: Name | None = None) -> None:
+        """Of one name, or all: in the order in which they were closed."""
+        for key in self._intents.in_order():
+            if name is not None and self._intents.unpublished[key] != name:
+                continue
             with self._database.write():
                 tx = Transaction(self._database, self._contents.sessions.own)
+                put = self._intents.acknowledged(tx, key)
                 fulfilled = self._intents.fulfil(key)
-                node = self._recover(tx, self._kept(entry))
+                put.ino = tx.new_number()  # others may have the private inode open
+                node = self._recovery.publish(tx, put)
                 self._intents.seen_to(fulfilled)
             self._intents.note(fulfilled)
-            del self._intents.unpublished[key]
-            recovered.nodes.extend(filter(None, [node]))
-            recovered.effects.append(tx.effects())
-        return recovered
+            self._again.nodes.extend(filter(None, [node]))
+            self._again.effects.append(tx.effects())
 
     def recover(self) -> Recovered:
         """Publish what sessions that died had acknowledged, and delete what they had not."""
-        recovered = Recovered([], [])
-        for session in self._contents.sessions.dead():
-            with self._database.write():
-                resolved = self._database.row("SELECT resolved FROM session WHERE id = ?", (session,))
-                if resolved is None:
-                    continue  # another process was quicker
-                tx = Transaction(self._database, self._contents.sessions.own)
-                for put in self._left_by(tx, session, resolved[0]):
-                    recovered.nodes.extend(filter(None, [self._recover(tx, put)]))
-                for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
-                    tx.drop_content(content)
-                for table in ("intent", "pin"):
-                    tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
-                tx.rows("DELETE FROM session WHERE id = ?", (session,))
-            recovered.effects.append(tx.effects())
-            if self._database.path is not None:
-                journal.path_of(self._database.path, session).unlink(missing_ok=True)
-        return recovered
+        return self._recovery.recover()
 
     def tidy(self) -> None:
         """Delete what recoveries that were interrupted have left beside the store."""
         if self._database.path is not None:
             sessions = {number for (number,) in self._database.rows("SELECT id FROM session")}
             journal.remove_forgotten(self._database.path, sessions)
-
-    def _left_by(self, tx: Transaction, session: int, resolved: int) -> list[Put]:
-        """What a session had acknowledged, in the order of its closes, from its journal and the table."""
-        left: dict[Key, tuple[int, Put | Entry]] = {}
-        path = self._database.path
-        for entry in [] if path is None else journal.read(journal.path_of(path, session)):
-            if entry.number > resolved:
-                left[entry.ino, entry.handle] = entry.number, entry
-        for number, handle, put in catalog_puts.intents_of(tx, session):
-            left[put.ino, handle] = number, put
-        in_order = [item for _, item in sorted(left.values(), key=lambda item: item[0])]
-        return [
-            item if isinstance(item, Put) else self._kept(item)
-            for item in in_order
-            if isinstance(item, Put) or item.put is not None
-        ]
-
-    def _kept(self, entry: Entry) -> Put:
-        """The Put of a journal's entry, its value kept as others are."""
-        put = entry.as_put()
-        self._contents.keep_small(put.content, entry.value)
-        return put
-
-    def _recover(self, tx: Transaction, put: Put) -> Node | None:
-        def join(old: Node, put: Put) -> tuple[int, int]:
-            content = tx.new_number()
-            self._contents.join(content, old.content, old.size, put.content, put.size)
-            tx.drop_content(put.content)
-            return content, old.size + put.size
-
-        if nodes.by_ino(self._database, put.ino) is not None:
-            # Several writers of one name shared its inode; the object takes a number that nothing else has.
-            put.ino = tx.new_number()
-        try:
-            node, _ = catalog_puts.put(tx, put, join)
-        except StoreError:
-            # Its directory went away, or the limits were tightened: there is nowhere to put it.
-            tx.drop_content(put.content)
-            return None
-        return node

@@ -6,6 +6,7 @@ the thread that opened it.
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +30,7 @@ from engine.names import check_scope_name, split_key
 from engine.publishing import Publisher
 from engine.sessions import Sessions
 from engine.sqlite.database import Database
+from engine.sqlite.files import Files
 from engine.sqlite.small import read_small
 from engine.tree import Tree
 from engine.upkeep import Upkeep
@@ -52,6 +54,7 @@ class Store:
         self.tree = Tree(database, self.contents)
         self.publisher = Publisher(database, self.contents)
         self.upkeep = Upkeep(database, self.contents)
+        self._files = Files(database.path)
 
     def __enter__(self) -> Self:
         return self
@@ -75,11 +78,19 @@ class Store:
             self.engine.close()
             self.database.close()
 
+    def look_at_files(self) -> Path | None:
+        """Refuse to write, with InternalError, as long as a file of the store is gone or replaced; returns that one."""
+        lost = self._files.lost(self.publisher.journal_path)
+        self.database.writes.refused = f"{lost} was deleted or replaced while the store is open" if lost else ""
+        return lost
+
     def sync(self) -> None:
         """Return once everything done so far survives a power cut. Waits for the disk."""
         if not self.contents.shares_catalog:
             self.engine.sync()
-        self.database.sync()
+        self.database.log.sync()
+        self.look_at_files()
+        self.database.writes.require_allowed()
 
     @property
     def max_object_size(self) -> int:
@@ -232,7 +243,7 @@ class Store:
         if self.contents.shares_catalog:
             check_scope_name(scope.kind.name.lower(), scope.name)
             home = lifetimes.HOME[scope.kind]
-            small = read_small(self.database, home, scope.name, split_key(key), self.contents.prefix)
+            small = read_small(self.database, home, scope.name, split_key(key))
             if small is not None:
                 return reading.whole(small)
         return reading.of_one_moment(self, scope, key)

@@ -212,9 +212,9 @@ class Upkeep:
     @property
     def checkpoint_due(self) -> bool:
         """Whether `checkpoint` has something to do."""
-        return self._database.checkpoint_due()
+        return self._database.log.checkpoint_due()
 
     def checkpoint(self) -> None:
         """Write the database's log back when it is long. Waits for the disk: for a thread."""
-        if self._database.checkpoint_due():
-            self._database.checkpoint()
+        if self._database.log.checkpoint_due():
+            self._database.log.checkpoint()

@@ -4,7 +4,7 @@ import os
 
 from engine.catalog.puts import How
 from engine.drafts import SMALL_BYTES
-from engine.errors import StoreError, TooLargeError
+from engine.errors import InternalError, StoreError, TooLargeError
 from fusefs.callers import Caller
 from fusefs.closers import Closing, closing
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
@@ -69,8 +69,9 @@ class Files:
                 await copy.spool.append(data)
             else:
                 await copy.spool.write(offset, data)
-        except StoreError as error:
-            self._publication.spoil(writers, copy, error)
+        except Exception as error:
+            failure = error if isinstance(error, StoreError) else InternalError(f"a write failed: {error!r}")
+            self._publication.spoil(writers, copy, failure)
             raise
         return len(data)
 

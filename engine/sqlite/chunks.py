@@ -38,8 +38,8 @@ class ChunkedDraft:
         self.size = size
         self._changed: dict[int, Data] = {}
         self._storing: dict[int, Data] = {}
-        self._unsynced = False
-        """Whether some of it is in the data file and may not survive a power cut yet."""
+        self._unsynced: int | None = None
+        """What Slots.sync is to be given where some of it is in the data file and may not survive a power cut yet."""
 
     @property
     def unstored_bytes(self) -> int:
@@ -97,9 +97,18 @@ class ChunkedDraft:
             self._changed[last] = self._storing.pop(last)
         return self._storing
 
-    @again_when_full
     def store(self, batch: object) -> None:
         assert isinstance(batch, dict)
+        try:
+            self._store(batch)
+        except BaseException:
+            # There is no other copy of it: who tries again is not to leave it out.
+            for position, data in batch.items():
+                self._changed.setdefault(position, data)
+            raise
+
+    @again_when_full
+    def _store(self, batch: dict[int, Data]) -> None:
         require_space(self._database, len(batch) * CHUNK_BYTES)
         whole = sorted(position for position, data in batch.items() if len(data) == CHUNK_BYTES)
         in_slots = whole if len(whole) >= _BULK_CHUNKS and self._database.slots.usable else []
@@ -112,17 +121,17 @@ class ChunkedDraft:
                 self._point_to_slots(position, slot, [hashes[at] for at in range(position, position + count)])
         # Nobody else sees the draft, so its slots can be filled when the lock is free again.
         if slots:
-            self._database.slots.write([(slot, batch[at]) for at, slot in zip(in_slots, slots, strict=True)])
-            self._unsynced = True
+            written = self._database.slots.write([(slot, batch[at]) for at, slot in zip(in_slots, slots, strict=True)])
+            self._unsynced = written if self._unsynced is None else self._unsynced
         self._storing = {}
-        if self._database.checkpoint_due():
+        if self._database.log.checkpoint_due():
             # Whoever writes much waits for the log to be written back: it grows no further than that.
-            self._database.checkpoint()
+            self._database.log.checkpoint()
 
     def sync(self) -> None:
-        if self._unsynced:
-            self._database.slots.sync()
-            self._unsynced = False
+        if self._unsynced is not None:
+            self._database.slots.sync(self._unsynced)
+            self._unsynced = None
 
     def seal(self) -> None:
         assert not self._changed, "everything is stored before a draft is sealed"

@@ -1,5 +1,7 @@
 """Connections to the SQLite file, how long they wait for each other, and what SQLite's errors mean."""
 
+import errno
+import os
 import random
 import time
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from engine.errors import (
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction before UnavailableError."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when there is no room."""
 _ANOTHER_WAIT_S = 1.0
 """Two looks that are so far apart do not belong to one wait."""
 _CACHE_KIB = 16 * 1024
@@ -40,13 +44,16 @@ CHECKSUM_BYTES = 8
 """What is reserved at the end of each page for its checksum."""
 
 
-def translate(error: apsw.Error) -> StoreError:
+def translate(error: apsw.Error, connection: apsw.Connection | None = None) -> StoreError:
     """The engine's error for SQLite's `error`; InternalError for what has no other meaning."""
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+        return DamagedError("a page of the store's database is damaged: `fusefs check` tells what that concerns")
+    if isinstance(error, apsw.IOError) and connection is not None and connection.system_errno in FULL:
+        # SQLite takes only a write for full that fails with ENOSPC.
+        return OutOfSpaceError(f"the store's database says: {os.strerror(connection.system_errno)}")
     for source, meaning in _MEANINGS:
         if isinstance(error, source):
             return meaning(f"the store's database says: {error}")
-    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
-        return DamagedError("a page of the store's database is damaged: `fusefs check` tells what that concerns")
     return InternalError(f"the store's database failed: {type(error).__name__}: {error}")
 
 
@@ -91,6 +98,8 @@ def connect(
     """
     use_checksums()
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    # A connection has one user at a time already (see Database), and SQLite's own lock is felt in every row.
+    flags |= apsw.SQLITE_OPEN_NOMUTEX
     try:
         connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags)
         connection.set_busy_handler(_Patience())
@@ -100,6 +109,10 @@ def connect(
         # A checkpoint can take as long as the disk likes: upkeep does it, in a thread, not the commit of a Put.
         connection.wal_autocheckpoint(0)
         connection.set_wal_hook(on_commit)
+        if path is not None and not read_only and connection.readonly("main"):
+            # SQLite falls back to reading, whatever kept it from opening the file for writing, and for good.
+            connection.close()
+            raise OpenError(f"the store's database {path} cannot be opened for writing")
     except apsw.Error as error:
         raise translate(error) from error
     return connection

@@ -105,7 +105,7 @@ class SqliteEngine(ObjectEngine):
             self.values.copy(number, self._free(target, force=False))
 
     def sync(self) -> None:
-        self.database.sync()
+        self.database.log.sync()
 
     def close(self) -> None:
         if self._own is not None:

@@ -1,34 +1,28 @@
-"""The SQLite file: its connections, statements and transactions, syncing and checkpoints.
+"""The SQLite file: its connections, statements and transactions.
 
 Two connections. The main one belongs to the thread that opened the database (the mount's event loop, or a program);
 every other thread shares the second, under a lock. Whoever writes holds a lock of ours (`Writes`), so that the threads
 of one process queue for SQLite's write lock instead of polling for it. A database in memory has the main one only.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import get_ident
 from typing import Any
 
 import apsw
 
-from engine.errors import InternalError, UnavailableError
+from engine.errors import InternalError, StoreError, UnavailableError
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
+from engine.sqlite.log import PAGE_BYTES, Log
 from engine.sqlite.slots import Slots
 from engine.sqlite.writing import Operation, Writes
+from engine.troubles import Troubles
 
 _NOBODY = -1
-_PAGE_SIZE = 4096
-_CHECKPOINT_PAGES = 16384
-"""Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
-
-_CHECKPOINT_ROUNDS = 4
-_PAGES_UNDER_LOCK = 64
-"""With how many pages left to write back everybody is made to wait for the rest."""
 
 Row = tuple[Any, ...]
 
@@ -41,15 +35,15 @@ class Database:
         self.directory = "/" if path is None else str(path.parent)
         """Where the file is."""
         self.read_only = read_only
+        self.troubles = Troubles()
         self._owner = _NOBODY
         """The thread that has the main connection for itself; one in memory is shared."""
         self.adopt()
         self.writes = Writes(self)
         self.slots = Slots(self)
+        self.log = Log(self)
         self._side_lock = threading.RLock()
         self._side: apsw.Connection | None = None
-        self._log_pages = 0
-        self._wal_fd = -1
         self._main = self._connect()
         self._cursor = self._main.cursor()
         """Used again for every statement: to make one takes half as long as a statement that is found in the cache."""
@@ -57,11 +51,7 @@ class Database:
         self._closed = False
 
     def _connect(self) -> apsw.Connection:
-        return connect(self.path, read_only=self.read_only, on_commit=self._on_commit)
-
-    def _on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK
+        return connect(self.path, read_only=self.read_only, on_commit=self.log.note_commit)
 
     @contextmanager
     def _mine(self) -> Iterator[apsw.Connection]:
@@ -95,7 +85,20 @@ class Database:
             with self._mine() as connection:
                 return connection.execute(sql, arguments).fetchall()
         except apsw.Error as error:
-            raise translate(error) from error
+            raise self.failed(error) from error
+
+    def failed(self, error: apsw.Error, connection: apsw.Connection | None = None) -> StoreError:
+        """The engine's error for SQLite's, and what follows from it."""
+        if isinstance(error, apsw.IOError):
+            self.log.suspect()
+        if isinstance(error, apsw.ReadOnlyError) and not self.read_only:
+            # SQLite could not open its log for writing and falls back to reading, for as long as the connection lasts.
+            if not self.is_owner and self._side is not None:
+                with self._side_lock:
+                    self._side.close()
+                    self._side = None
+            return InternalError(f"the store's database cannot be written: {error}")
+        return translate(error, connection or (self._main if self._side is None or self.is_owner else self._side))
 
     def recall(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[Row]:
         """As `rows`, for a statement that reads: asked once as long as one moment is read (see `Writes`).
@@ -184,13 +187,14 @@ class Database:
             try:
                 yield
             finally:
-                # A reader that nobody finished may outlive the store; an error of the disk ends a transaction.
+                # A reader that nobody finished may outlive the store; an error of the disk ends a transaction. There is
+                # nothing to commit, and to commit can fail after a damaged page was read.
                 if not self._closed and self.in_sqlite_transaction:
-                    self.rows("COMMIT")
+                    self.rows("ROLLBACK")
 
     def use_log(self) -> None:
         """Have the file in WAL mode, which it keeps. Only for a file known to be ours, or still empty."""
-        self.rows(f"PRAGMA page_size = {_PAGE_SIZE}")
+        self.rows(f"PRAGMA page_size = {PAGE_BYTES}")
         with self._mine() as connection:
             connection.reserve_bytes("main", CHECKSUM_BYTES)  # of a new file; one that exists keeps what it has
         until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
@@ -217,69 +221,15 @@ class Database:
         self._data_version = version
         return bool(changed)
 
-    def sync(self) -> None:
-        """Return once everything committed survives a power cut. Waits for the disk: not for the event loop.
-
-        One fdatasync of the log is enough: what a checkpoint took out of the log, it synced into the database.
-        """
-        if self.path is None:
-            return
-        try:
-            with self._side_lock:
-                if self._wal_fd < 0:
-                    self._wal_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-                    _sync_directory(self.path.parent)
-            os.fdatasync(self._wal_fd)
-        except OSError as error:
-            raise InternalError(f"the store's log cannot be synced: {error}") from error
-
-    def checkpoint_due(self) -> bool:
-        """Whether the log has grown enough to be written back, or so far that the disk may not hold it twice."""
-        if self.path is None or self._log_pages < _CHECKPOINT_PAGES // 64:
-            return False
-        if self._log_pages >= _CHECKPOINT_PAGES:
-            return True
-        disk = os.statvfs(self.directory)
-        return self.log_bytes * 2 > disk.f_bavail * disk.f_frsize
-
-    @property
-    def log_bytes(self) -> int:
-        """How much the log holds that the database may have to take in."""
-        return self._log_pages * _PAGE_SIZE
-
     @property
     def unused_bytes(self) -> int:
         """How much of the file can be used again."""
         return int(self.value("PRAGMA freelist_count") * self.value("PRAGMA page_size"))
 
-    def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
-        """Write the log back to the database as far as readers allow. Waits for the disk: not for the event loop.
-
-        First beside the writers, who may add to the log meanwhile; then what they added, while they wait, so that the
-        log can start again from its beginning instead of growing for as long as somebody writes. `finish` is the mode
-        of the second step.
-        """
-        if self.path is None or self.read_only:
-            return
-        try:
-            with closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
-                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-                connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
-                for _ in range(_CHECKPOINT_ROUNDS):
-                    pages, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                    if pages - done < _PAGES_UNDER_LOCK:
-                        break
-                with self.writes.lock:
-                    connection.wal_checkpoint(mode=finish)
-                    self._log_pages = 0
-        except (apsw.BusyError, apsw.FullError):
-            return  # somebody reads from the log, or the disk is full: what is left of it stays for the next time
-        except apsw.Error as error:
-            raise translate(error) from error
-
     def close(self) -> None:
         """Close the file. The last process to close it writes the log back."""
         self.writes.settle()
+        self.log.finish()
         with self._side_lock:
             self._closed = True
             if self._side is not None:
@@ -287,15 +237,4 @@ class Database:
                 self._side = None
             self._main.close()
             self.slots.close()
-            if self._wal_fd >= 0:
-                os.close(self._wal_fd)
-                self._wal_fd = -1
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut: SQLite does not sync the one of its log at once."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            self.log.close()

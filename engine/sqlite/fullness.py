@@ -44,7 +44,7 @@ def is_nearly_full(database: Database) -> bool:
 def _fits(database: Database, size: int) -> bool:
     disk = os.statvfs(database.directory)
     available = disk.f_bavail * disk.f_frsize
-    growth = database.log_bytes + size
+    growth = database.log.bytes + size
     if available >= HEADROOM_BYTES + size + growth:
         return True
     # On a disk that is full the database stays as large as it is, and what was deleted in it is used again.
@@ -56,7 +56,7 @@ def make_room(database: Database) -> None:
     if not database.read_only and not database.in_transaction:
         if database.is_owner:
             database.writes.settle()
-        database.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        database.log.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def again_when_full(method: Method) -> Method:

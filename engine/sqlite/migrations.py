@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import DamagedError, OpenError
 from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
+from engine.salvage import log
 from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.database import Database
 
@@ -129,6 +130,8 @@ def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: i
 
     Raises OpenError for a database of something else, of a newer fusefs, or of another content engine.
     """
+    if database.path is not None and not database.read_only:
+        _keep_hidden_log(database, database.path)
     if database.value("PRAGMA application_id") == 0 and database.value("SELECT count(*) FROM sqlite_master") == 0:
         if database.read_only:
             raise OpenError(f"{database.path} is empty: there is no store to read")
@@ -142,6 +145,18 @@ def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: i
     if stored != engine:
         raise OpenError(
             f"this store keeps its values in the engine {stored!r}, not in {engine!r}: set engine to {stored!r}"
+        )
+
+
+def _keep_hidden_log(database: Database, path: Path) -> None:
+    """The log of a process that died may be damaged: SQLite reads it to there, and writes over the rest."""
+    try:
+        kept = log.keep_hidden(path)
+    except OSError as error:
+        raise OpenError(f"the log of {path} is damaged, and cannot be copied aside: {error.strerror}") from error
+    if kept is not None:
+        database.troubles.note(
+            f"the log of the store is damaged: the last changes are lost. The whole log was kept as {kept}"
         )
 
 

@@ -49,7 +49,10 @@ class Slots:
         self._path = None if database.path is None else Path(f"{database.path}-data")
         self._fd = -1
         self._opening = threading.Lock()
+        self._syncing = threading.Lock()
         self._unsynced = False
+        self._failures: list[StoreError] = []
+        """The syncs that have failed."""
 
     @property
     def usable(self) -> bool:
@@ -74,14 +77,19 @@ class Slots:
         """Nothing refers to a slot any more; in the caller's transaction."""
         self._database.rows("INSERT INTO free_slot VALUES (?, 0)", (number,))
 
-    def write(self, chunks: Sequence[tuple[int, bytes | bytearray | memoryview]]) -> None:
-        """Write whole slots, given in the order of their numbers. Waits for the disk. Raises StoreError."""
-        self._unsynced = True
+    def write(self, chunks: Sequence[tuple[int, bytes | bytearray | memoryview]]) -> int:
+        """Write whole slots, given in the order of their numbers. Waits for the disk. Raises StoreError.
+
+        Returns what `sync` is to be given.
+        """
+        failures = len(self._failures)
         for _, run in groupby(enumerate(chunks), lambda item: item[1][0] - item[0]):
             items = [item for _, item in run]
             for start in range(0, len(items), _BUFFERS_AT_ONCE):
                 part = items[start : start + _BUFFERS_AT_ONCE]
                 self._write_run(part[0][0] * SLOT_BYTES, [data for _, data in part])
+        self._unsynced = True  # only now: a sync that another thread began meanwhile may not have all of it
+        return failures
 
     def _write_run(self, offset: int, buffers: list[bytes | bytearray | memoryview]) -> None:
         try:
@@ -98,15 +106,21 @@ class Slots:
         except OSError as error:
             raise _translated(error) from error
 
-    def sync(self) -> None:
-        """Return once all that was written survives a power cut. Waits for the disk. Raises StoreError."""
-        if self._unsynced:
-            try:
+    def sync(self, written: int) -> None:
+        """Return once what was written survives a power cut. Waits for the disk. Raises StoreError.
+
+        `written` is what the first `write` of it returned. A sync that failed is the last word on all that was written
+        before it: the kernel may have dropped those bytes, and will not tell again.
+        """
+        with self._syncing:  # one that is under way may be the one that fails
+            if written == len(self._failures) and self._unsynced:
                 self._unsynced = False
-                os.fdatasync(self._file())
-            except OSError as error:
-                self._unsynced = True
-                raise _translated(error) from error
+                try:
+                    os.fdatasync(self._file())
+                except OSError as error:
+                    self._failures.append(_translated(error))
+            if written < len(self._failures):
+                raise self._failures[written]
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`, counted from the start of a slot; they may lie in the ones behind it.
@@ -136,7 +150,7 @@ class Slots:
         if not self._path or not self._path.exists():
             yield
             return
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = self._open(os.O_RDONLY)
         try:
             locks.take(fd, fcntl.F_RDLCK, wait=True)  # for `ripen`, which takes a moment
             yield
@@ -156,13 +170,13 @@ class Slots:
         rows = self._database.rows("SELECT number FROM free_slot WHERE ripe = 0 LIMIT ?", (_RIPEN_AT_ONCE,))
         if not rows:
             return False
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        fd = self._open(os.O_RDWR)
         try:
             try:
                 locks.take(fd, fcntl.F_WRLCK)
             except OSError:
                 return False  # somebody reads
-            self._database.sync()
+            self._database.log.sync()
             for (number,) in rows:
                 self._punch(number)
             with self._database.joined():
@@ -172,9 +186,21 @@ class Slots:
             os.close(fd)
         return len(rows) == _RIPEN_AT_ONCE
 
+    def _open(self, flags: int) -> int:
+        """A description of the file with locks of its own."""
+        assert self._path is not None
+        try:
+            return os.open(self._path, flags | os.O_CLOEXEC)
+        except OSError as error:
+            raise _translated(error) from error
+
     def _punch(self, number: int) -> None:
         # A filesystem that knows no holes keeps the space, and the slot is used again all the same.
-        _libc.fallocate(self._file(), _PUNCH_HOLE, number * SLOT_BYTES, SLOT_BYTES)
+        try:
+            fd = self._file()
+        except OSError as error:
+            raise _translated(error) from error
+        _libc.fallocate(fd, _PUNCH_HOLE, number * SLOT_BYTES, SLOT_BYTES)
 
     def close(self) -> None:
         if self._fd >= 0:

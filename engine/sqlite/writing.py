@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ReadOnlyError
+from engine.errors import InternalError, ReadOnlyError
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
@@ -69,6 +69,8 @@ class Writes:
         """How many operations there were."""
         self.known: dict[str, Any] = {}
         """What has been found out in this transaction of SQLite's, and holds as long as that is open."""
+        self.refused = ""
+        """Why nothing may be written; empty: it may."""
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[bool], None]] = []
 
@@ -94,6 +96,7 @@ class Writes:
         """Begin an operation. Returns whether it is a part of a transaction that was open already."""
         if self._database.read_only:
             raise ReadOnlyError("the store is open for reading only")
+        self.require_allowed()
         self.lock.acquire()
         if self._shared:
             # By this thread, or the lock could not be had; it holds everything already.
@@ -106,6 +109,11 @@ class Writes:
         self._writer = threading.get_ident()
         self.count += 1
         return self._shared
+
+    def require_allowed(self) -> None:
+        """Raise InternalError where nothing may be written."""
+        if self.refused:
+            raise InternalError(self.refused)
 
     def _begin(self) -> None:
         try:
@@ -166,8 +174,9 @@ class Writes:
             self.memory = None
             if self._reads:
                 self._reads = False
-                if self._database.in_sqlite_transaction:  # an error of the disk ends a transaction by itself
-                    self._database.rows("COMMIT")
+                # An error of the disk may have ended it. There is nothing to commit, and to commit can fail after one.
+                if self._database.in_sqlite_transaction:
+                    self._database.rows("ROLLBACK")
 
     def read_anew(self) -> None:
         """Let the next statement see what another thread of ours has committed, although the turn goes on."""

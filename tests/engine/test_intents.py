@@ -336,14 +336,20 @@ def test_a_journal_that_is_cut_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_journal_with_a_byte_changed(tmp_path: Path) -> None:
+    """A bit that is wrong is turned back; of more, the entries that have none are read."""
     path = tmp_path / "journal"
     written = Journal(path)
     for number in (1, 2):
         written.append(entry(number, b"value"))
     whole = path.read_bytes()
+    entries = journal.read(path)
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert len(journal.read(path)) == (0 if at < len(whole) // 2 else 1), at
+        assert journal.examine(path, 0) == journal.Found(entries, True), at
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :])
+        left = journal.read(path)
+        length_is_wrong = at % (len(whole) // 2) < 4
+        assert left == ([] if length_is_wrong else entries[1:]) if at < len(whole) // 2 else left == entries[:1], at
 
 
 def test_what_is_left_behind_the_end_does_not_count(tmp_path: Path) -> None:

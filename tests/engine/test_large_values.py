@@ -80,7 +80,7 @@ def occupied(stores: Stores) -> int:
 
 def give_back(store: Store) -> None:
     reclaim_all(store)
-    store.database.checkpoint()
+    store.database.log.checkpoint()
     while store.database.slots.ripen():
         pass
 

@@ -96,7 +96,7 @@ def test_nothing_ripens_before_the_log_is_synced(store: Store, monkeypatch: pyte
     def failing() -> None:
         raise InternalError("the disk is gone")
 
-    monkeypatch.setattr(store.database, "sync", failing)
+    monkeypatch.setattr(store.database.log, "sync", failing)
     with pytest.raises(InternalError):
         store.database.slots.ripen()
     assert free(store, ripe=True) == set()
@@ -106,8 +106,8 @@ def test_a_value_is_synced_before_anything_refers_to_it(store: Store, monkeypatc
     events: list[str] = []
     sync = Slots.sync
 
-    def noted(self: Slots) -> None:
-        sync(self)
+    def noted(self: Slots, written: int) -> None:
+        sync(self, written)
         events.append("synced")
 
     monkeypatch.setattr(Slots, "sync", noted)
@@ -124,6 +124,24 @@ def test_a_value_is_synced_before_anything_refers_to_it(store: Store, monkeypatc
     store.publisher.publish(new_put(store, directory(store, APP), b"key"), draft)
     assert events == ["synced", "acknowledged", "synced"]
     assert value(store, APP, b"key") == b"z" * 8 * MIB
+
+
+def test_a_sync_beside_a_write_is_not_taken_for_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another value's sync that begins before this one's bytes are written: they are synced all the same."""
+    slots, synced = store.database.slots, []
+    fdatasync, write_run = os.fdatasync, Slots._write_run
+
+    def write_after_another_sync(self: Slots, offset: int, buffers: list[bytes]) -> None:
+        self.sync(first)
+        write_run(self, offset, buffers)  # type: ignore[arg-type]
+
+    first = slots.write([(0, bytes(MIB // 4))])
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), fdatasync(fd)))
+    monkeypatch.setattr(Slots, "_write_run", write_after_another_sync)
+    written = slots.write([(1, bytes(MIB // 4))])
+    before = len(synced)
+    slots.sync(written)
+    assert len(synced) == before + 1
 
 
 def test_who_reads_keeps_what_is_read(store: Store) -> None:

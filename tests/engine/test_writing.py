@@ -123,8 +123,8 @@ def test_a_turn_does_not_keep_a_checkpoint_from_its_end(database: Database) -> N
     assert content(database) == []
     database.writes.settle()
     insert(database, 1)
-    database.checkpoint()
-    assert database.log_bytes == 0
+    database.log.checkpoint()
+    assert database.log.bytes == 0
 
 
 def test_the_lock_is_free_when_an_operation_cannot_begin(database: Database, tmp_path: Path) -> None:

@@ -186,6 +186,22 @@ def test_a_put_that_failed_leaves_the_old_value(faulty_mount: Faulty, name: str)
         os.close(fd)
 
 
+def test_a_write_that_failed_leaves_nothing_to_be_published(faulty_mount: Faulty) -> None:
+    """Also where it failed for a reason that nobody had thought of: a part of the value is missing."""
+    directory = make_tree(faulty_mount, "missing")
+    fd = os.open(directory / "k", PUT)
+    os.write(fd, b"first")
+    faulty_mount.arm("engine.drafts:Draft.write")
+    with refused(errno.EIO):
+        os.write(fd, b"second")
+    assert faulty_mount.happened
+    for request in (lambda: os.write(fd, b"third"), lambda: os.fsync(fd), lambda: os.close(fd)):
+        with refused(errno.EIO):
+            request()
+    assert (directory / "k").read_bytes() == b"old"
+    lives(faulty_mount, directory)
+
+
 def test_an_exception_in_forget(faulty_mount: Faulty) -> None:
     """FORGET has no answer, and one that fails must not end the mount."""
     directory = make_tree(faulty_mount, "forget")

@@ -38,6 +38,7 @@ METHODS = [
     "fusefs.publication:Publication.publish",
     "fusefs.state:MountState.forget",
     "fusefs.operations:sync",
+    "engine.drafts:Draft.write",
     "engine.tree:Tree.space",
     "engine.upkeep:Upkeep.sweep",
 ]

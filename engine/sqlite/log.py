@@ -1,0 +1,157 @@
+"""SQLite's log: syncing it, writing it back to the database, and what to do when either fails."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+
+from engine.errors import InternalError, OutOfSpaceError, StoreError, UnavailableError
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, FULL, translate
+
+if TYPE_CHECKING:
+    from engine.sqlite.database import Database
+
+PAGE_BYTES = 4096
+
+_DUE_PAGES = 16384
+"""Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
+_ROUNDS = 4
+_PAGES_UNDER_LOCK = 64
+"""With how many pages left to write back everybody is made to wait for the rest."""
+_COPY_BYTES = 1024 * 1024
+
+
+class Log:
+    """The log of one database. May be used in any thread."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._path = database.path
+        self._fd = -1
+        self._opening = threading.Lock()
+        self._pages = 0
+        self._suspect = False
+        """Whether a write or sync of it failed: what the kernel dropped of it then, it never tells of again."""
+
+    def note_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """After every commit, with the length of the log in pages."""
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def suspect(self) -> None:
+        """Something went wrong with the disk."""
+        self._suspect = True
+
+    @property
+    def bytes(self) -> int:
+        """How much it holds that the database may have to take in."""
+        return self._pages * PAGE_BYTES
+
+    def sync(self) -> None:
+        """Return once everything committed survives a power cut. Waits for the disk. Raises StoreError.
+
+        One fdatasync of the log is enough: what a checkpoint took out of the log, it synced into the database.
+        """
+        if self._path is None:
+            return
+        with self._errors():
+            self._mend()
+            os.fdatasync(self._file())
+
+    def checkpoint_due(self) -> bool:
+        """Whether it has grown enough to be written back, or so far that the disk may not hold it twice."""
+        if self._path is None or self._pages < _DUE_PAGES // 64:
+            return False
+        if self._pages >= _DUE_PAGES:
+            return True
+        disk = os.statvfs(self._database.directory)
+        return self.bytes * 2 > disk.f_bavail * disk.f_frsize
+
+    def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        """Write it back to the database as far as readers allow. Waits for the disk. Raises StoreError.
+
+        First beside the writers, who may add to the log meanwhile; then what they added, while they wait, so that the
+        log can start again from its beginning instead of growing for as long as somebody writes. `finish` is the mode
+        of the second step.
+        """
+        if self._path is None or self._database.read_only:
+            return
+        # Somebody reads from the log, or the disk is full: what is left of it stays for the next time.
+        with suppress(UnavailableError, OutOfSpaceError), self._errors():
+            # What the database takes in may be half there after a power cut, and then only the log has it whole.
+            self._mend()
+            with closing(apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+                try:
+                    self._write_back(connection, finish)
+                except apsw.Error as error:
+                    raise self._database.failed(error, connection) from error
+
+    def _write_back(self, connection: apsw.Connection, finish: int) -> None:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
+        for _ in range(_ROUNDS):
+            pages, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if pages - done < _PAGES_UNDER_LOCK:
+                break
+        with self._database.writes.lock:
+            connection.wal_checkpoint(mode=finish)
+            self._pages = 0
+
+    def _mend(self) -> None:
+        """Write all of it again where a sync of it may have failed: another one would succeed, and mean nothing.
+
+        Raises OSError and StoreError.
+        """
+        if not self._suspect or self._database.read_only:
+            return
+        fd, offset = self._file(), 0
+        with self._database.write():  # nobody else writes to it meanwhile
+            while block := os.pread(fd, _COPY_BYTES, offset):
+                offset += os.pwrite(fd, block, offset)
+            os.fdatasync(fd)
+            self._suspect = False
+
+    def _file(self) -> int:
+        """Raises OSError."""
+        with self._opening:
+            if self._fd < 0:
+                assert self._path is not None
+                _sync_directory(self._path.parent)
+                flags = os.O_RDONLY if self._database.read_only else os.O_RDWR
+                self._fd = os.open(f"{self._path}-wal", flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return self._fd
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._suspect = True
+            kind = OutOfSpaceError if error.errno in FULL else InternalError
+            raise kind(f"the store's log cannot be synced: {error.strerror}") from error
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def finish(self) -> None:
+        """What can be done before the last connection is closed, and writes it back."""
+        if self._path is not None:
+            with suppress(OSError, StoreError):
+                self._mend()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut: SQLite does not sync the one of its log at once."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
