@@ -60,6 +60,10 @@ class Node(NamedTuple):
     """The user.* attributes, packed (see engine.xattrs); None when there are none."""
 
 
+NodeRow = tuple[int, int, bytes, int, int, int, int, int, int, int, int, int, int, int, bytes | None, bytes | None]
+"""What a `Node` has, as it was read: a long listing makes no more of it."""
+
+
 class Attributes(NamedTuple):
     """Attributes to set; None leaves one as it is."""
 

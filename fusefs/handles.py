@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 
-from engine.model import FIRST_FREE_ID, Node
+from engine.errors import StoreError
+from engine.model import FIRST_FREE_ID, Node, NodeRow
 from engine.tree import Tree
 from fusefs.callers import Caller
 from fusefs.closers import Closing
@@ -66,8 +68,30 @@ class PeekHandle:
         self.copy = copy
 
 
-Entry = tuple[Node, int, bool]
-"""A name in a listing: what it stands for now, or stood for when it is gone; its position; and whether it is there."""
+Entries = tuple[list[NodeRow], int, bool]
+"""Names in a listing: what they stand for now, or stood for when they are gone; the position behind them, or 0 where
+that is the inode number of each; and whether they are there."""
+
+
+class _Page:
+    """Some names of a directory, as they are at one moment."""
+
+    def __init__(self, tree: Tree, directory: int, position: int, after: bytes) -> None:
+        """Read those behind the name `after`, whose position is given. Raises StoreError."""
+        self.changes = tree.changes
+        """How much had changed in the store by then: the page is right while nothing has since."""
+        self.rows = tree.rows(directory, after, _PAGE)
+        self.positions = [position, *[row[0] for row in self.rows]]
+        """The position before each name, and the one behind the last."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more names behind it."""
+        return len(self.rows) == _PAGE
+
+    def behind(self, position: int) -> list[NodeRow]:
+        """The names behind a position that is among those of the page."""
+        return self.rows[self.positions.index(position) :]
 
 
 class DirectoryHandle:
@@ -81,74 +105,72 @@ class DirectoryHandle:
 
     SELF, PARENT = FIRST_FREE_ID - 2, FIRST_FREE_ID - 1
     """The positions behind `.` and `..`: numbers that no inode has."""
+    DOTS = (SELF, PARENT)
     _START = (0, SELF, PARENT)
 
     def __init__(self, tree: Tree, node: Node) -> None:
         self._tree = tree
         self.node = node
-        self._whole: list[Node] | None = None
-        """All of a small directory, when it was last listed from the start."""
-        self._page: list[Node] = []
-        """What was read last of a large directory, behind the position `_behind`."""
-        self._behind = 0
-        self._next = 0
-        """Which of the page is to be given out next."""
-        self._changes = 0
-        """How much had changed in the store when the page was read: it is right while nothing has since."""
-        self._pages: deque[list[Node]] = deque(maxlen=_REMEMBERED // _PAGE)
+        self._page: _Page | None = None
+        """What was given out last; all of a small directory, as it was when it was last listed from the start."""
+        self._is_whole = False
+        self._ahead: _Page | None = None
+        """What was read for when the page is given out."""
+        self._pages: deque[_Page] = deque(maxlen=_REMEMBERED // _PAGE)
         """What was given out last of a large directory: the names of its positions."""
 
-    def entries(self, position: int) -> Iterator[Entry]:
-        """The entries behind a position, 0 for all."""
+    def entries(self, position: int) -> Iterator[Entries]:
+        """The entries behind a position, 0 for all. Raises StoreError."""
         if position in self._START:
-            page = self._tree.children(self.node.ino, b"", _PAGE)
-            self._whole = page if len(page) < _PAGE else None
-        if self._whole is not None:
-            return self._rest_of_whole(position)
-        return self._paged(position)
+            self._is_whole = not self._turn_to(position, b"").is_full
+        page = self._page
+        if page is None or not self._is_whole:
+            return self._paged(page, position)
+        rest = page.behind(position) if position in page.positions else page.rows
+        return self._as_it_was(rest) if page.changes != self._tree.changes else iter([(rest, 0, True)])
 
-    def _rest_of_whole(self, position: int) -> Iterator[Entry]:
-        assert self._whole is not None
-        start = 0
-        for index, node in enumerate(self._whole):
-            if node.ino == position:
-                start = index + 1
-        rest = self._whole[start:]
-        now = {node.name: node for node in self._tree.children(self.node.ino, b"", _PAGE)} if rest else {}
-        for node in rest:
-            current = now.get(node.name)
-            yield current or node, node.ino, current is not None
+    def _as_it_was(self, rows: list[NodeRow]) -> Iterator[Entries]:
+        now = {row[2]: row for row in self._tree.rows(self.node.ino, b"", _PAGE)} if rows else {}
+        for row in rows:
+            current = now.get(row[2])
+            yield [row if current is None else current], row[0], current is not None
 
-    def _paged(self, position: int) -> Iterator[Entry]:
-        if not self._goes_on(position):
-            self._read_page(position, b"" if position in self._START else self._name_at(position))
-        while self._page:
-            index = self._next
-            try:
-                for node in self._page if not index else self._page[index:]:
-                    yield node, node[0], True
-                    index += 1
-            finally:
-                # The last one is still to be given out when there was no room for it in this answer.
-                self._next = index
-            last = self._page[-1]
-            self._read_page(last.ino, last.name)
+    def _paged(self, page: _Page | None, position: int) -> Iterator[Entries]:
+        if page is None or page.changes != self._tree.changes or position not in page.positions:
+            page = self._turn_to(position, self._name_at(position))
+        yield page.behind(position), 0, True
+        while page.is_full:
+            last = page.rows[-1]
+            page = self._turn_to(last[0], last[2])
+            yield page.rows, 0, True
 
-    def _goes_on(self, position: int) -> bool:
-        if not self._page or self._changes != self._tree.changes:
-            return False
-        return position == (self._page[self._next - 1].ino if self._next else self._behind)
+    def _turn_to(self, position: int, after: bytes) -> _Page:
+        page, self._ahead = self._ahead, None
+        if page is None or page.changes != self._tree.changes or page.positions[0] != position:
+            page = _Page(self._tree, self.node.ino, position, after)
+        self._page = page
+        self._pages.append(page)
+        return page
 
-    def _read_page(self, position: int, after: bytes) -> None:
-        self._changes, self._behind, self._next = self._tree.changes, position, 0
-        self._page = self._tree.children(self.node.ino, after, _PAGE)
-        self._pages.append(self._page)
+    @property
+    def goes_on(self) -> bool:
+        """Whether a next page is to be read ahead: where nothing changes, so that it will still be right."""
+        page = self._page
+        return self._ahead is None and page is not None and page.is_full and page.changes == self._tree.changes
+
+    async def read_ahead(self) -> None:
+        """Read the next page while the kernel and its caller are busy with what they have got of this one."""
+        if self.goes_on:
+            assert self._page is not None
+            last = self._page.rows[-1]
+            with suppress(StoreError):  # whoever asks for it is told
+                self._ahead = _Page(self._tree, self.node.ino, last[0], last[2])
 
     def _name_at(self, position: int) -> bytes:
         for page in reversed(self._pages):
-            for listed in page:
-                if listed.ino == position:
-                    return listed.name
+            for row in page.rows:
+                if row[0] == position:
+                    return row[2]
         node = self._tree.node(position)
         # An entry that went long after it was listed: from the start, since repeating is better than skipping.
         return b"" if node is None or node.parent != self.node.ino else node.name
@@ -163,10 +185,13 @@ class HandleTable:
     def __init__(self) -> None:
         self._numbers = count(1)
         self._handles: dict[int, Handle] = {}
+        self.open_writers = 0
+        """How many of them are open for writing."""
 
     def add(self, handle: Handle) -> int:
         number = next(self._numbers)
         self._handles[number] = handle
+        self.open_writers += isinstance(handle, WriteHandle)
         return number
 
     def replace(self, number: int, handle: Handle) -> None:
@@ -188,7 +213,9 @@ class HandleTable:
         return self._handles[number]
 
     def pop(self, number: int) -> Handle:
-        return self._handles.pop(number)
+        handle = self._handles.pop(number)
+        self.open_writers -= isinstance(handle, WriteHandle)
+        return handle
 
     def values(self) -> list[Handle]:
         return list(self._handles.values())

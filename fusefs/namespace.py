@@ -1,9 +1,10 @@
 """Names: LOOKUP, READDIR, MKDIR, RMDIR, SYMLINK, UNLINK, RENAME."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
-from engine.model import RUNS_INO, Kind, Node
+from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
 from fusefs.callers import same_process
 from fusefs.handles import DirectoryHandle
@@ -73,22 +74,29 @@ class Namespace:
             raise NotDirectoryError("this is not a directory")
         return self._state.handles.add(DirectoryHandle(self._tree, node))
 
-    def entries(self, number: int, position: int) -> Iterator[tuple[bytes, Node, float, int]]:
-        """Names, inodes, seconds to keep them and positions behind `position`, until the caller has enough."""
+    def entries(self, number: int, position: int) -> Iterator[tuple[list[NodeRow], float, int]]:
+        """Names behind `position` for how many seconds to keep them, until the caller has enough.
+
+        With the position behind them, or 0 where that is the inode number of each.
+        """
         handle = self._state.handles[number]
         assert isinstance(handle, DirectoryHandle)
         if position == 0:
-            yield b".", handle.node, 0.0, handle.SELF
+            yield [handle.node._replace(name=b".")], 0.0, handle.SELF
         if position in (0, handle.SELF):
-            yield b"..", self._tree.node(handle.node.parent) or handle.node, 0.0, handle.PARENT
-        scope, state = self._state.scope, self._state
-        all_shown = not scope
-        # As nearly always: then the question need not be asked for each.
-        all_long = not state.at_risk and not state.writers and handle.node.ino != RUNS_INO
-        for node, behind, exists in handle.entries(position):
-            if not all_shown and not scope.shows(node.parent, node.name):
+            yield [(self._tree.node(handle.node.parent) or handle.node)._replace(name=b"..")], 0.0, handle.PARENT
+        elif position != handle.PARENT and handle.goes_on:
+            self._state.nursery.start_soon(handle.read_ahead)
+        state = self._state
+        # As nearly always: then nothing need be asked about each.
+        alike = not (state.scope or state.at_risk or state.writers or handle.node.ino == RUNS_INO)
+        for rows, behind, exist in handle.entries(position):
+            if alike:
+                yield rows, LONG_S if exist else 0.0, behind
                 continue
-            yield node[2], node, LONG_S if exists and all_long else self.timeout(node) if exists else 0.0, behind
+            shown = [node for node in map(Node._make, rows) if state.scope.shows(node.parent, node.name)]
+            for seconds, nodes in groupby(shown, self.timeout if exist else lambda _: 0.0):
+                yield [*nodes], seconds, behind
 
     def make_directory(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
         """mkdir(2); in /pipeline it makes a pipeline, in /run it starts a run. Raises StoreError."""

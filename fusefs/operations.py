@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 
-from engine.errors import InternalError, StoreError
+from engine.errors import DamagedError, InternalError, StoreError
 from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes, UnsupportedError
 from fusefs.errnos import errno_of
@@ -23,7 +23,7 @@ from fusefs.files import Files
 from fusefs.handles import DirectoryHandle
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
-from fusefs.packing import caller, file, pack, packed
+from fusefs.packing import add_entries, caller, file, packed
 from fusefs.publication import Publication, sync
 from fusefs.serving import Serving
 from fusefs.state import MountState, StaleError
@@ -55,7 +55,7 @@ def handler(function: Handler) -> Handler:
         except UnsupportedError:
             raise FUSEError(errno.ENOTSUP) from None
         except StoreError as error:
-            if isinstance(error, InternalError):
+            if isinstance(error, InternalError | DamagedError):
                 log.error("%s: %s", function.__name__, error)
             raise FUSEError(errno_of(error)) from error
         except FUSEError:
@@ -112,15 +112,13 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        answer, add = EntryAttributes(), pyfuse3.readdir_reply
-        listed: tuple[list[Node], list[Node]] = [], []
-        for name, node, seconds, position in self._names.entries(fh, start_id):
-            # The kernel's cookies are positions behind an entry; only what it accepted counts as looked up.
-            if not add(token, name, pack(answer, node, seconds, seconds or 1.0), position):
+        for rows, seconds, position in self._names.entries(fh, start_id):
+            added = add_entries(token, rows, seconds, position)
+            if position not in DirectoryHandle.DOTS:
+                # Only what it had room for counts as looked up.
+                self._state.remember_listed(rows[:added], cached=seconds > 0)
+            if added < len(rows):
                 break
-            if position > DirectoryHandle.PARENT:
-                listed[seconds > 0].append(node)
-        self._state.remember_listed(*listed)
 
     @handler
     async def releasedir(self, fh: int) -> None:

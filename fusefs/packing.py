@@ -5,7 +5,7 @@ import stat
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo
 
-from engine.model import Kind, Node
+from engine.model import Kind, Node, NodeRow
 from fusefs.callers import Caller
 
 _FILE_TYPE: dict[int, int] = {Kind.DIRECTORY: stat.S_IFDIR, Kind.OBJECT: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK}
@@ -26,12 +26,8 @@ def file(handle: int, private: bool) -> FileInfo:
 
 def packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
     """An inode, and for how long the kernel may keep its name and its attributes."""
-    return pack(EntryAttributes(), node, entry_seconds, attribute_seconds)
-
-
-def pack(entry: EntryAttributes, node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
-    """Fill an answer; one that pyfuse3 has copied may be filled again."""
-    ino, parent, _, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, *_ = node
+    ino, parent, _, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, _, _, _, _ = node
+    entry = EntryAttributes()
     entry.st_ino = ino
     entry.entry_timeout = entry_seconds
     entry.attr_timeout = attribute_seconds
@@ -47,3 +43,31 @@ def pack(entry: EntryAttributes, node: Node, entry_seconds: float, attribute_sec
     entry.st_mtime_ns = mtime_ns
     entry.st_ctime_ns = ctime_ns
     return entry
+
+
+def add_entries(token: pyfuse3.ReaddirToken, rows: list[NodeRow], seconds: float, position: int) -> int:
+    """Add names to the answer to a READDIR, for the kernel to keep for so long; returns for how many there was room.
+
+    `position`: the one behind them; 0: the inode number of each. pyfuse3 copies what it is given, so one entry is
+    filled again and again, and only with what differs: this is what a long listing spends its time with.
+    """
+    entry, add = EntryAttributes(), pyfuse3.readdir_reply
+    entry.entry_timeout = seconds
+    # A name that is asked for every time still has attributes that stay right.
+    entry.attr_timeout = seconds or 1.0
+    entry.st_blksize = _PREFERRED_BYTES
+    added = 0
+    for ino, _, name, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, _, _, _, _ in rows:
+        entry.st_ino = ino
+        entry.st_mode = _FILE_TYPE[kind] | mode
+        entry.st_uid = uid
+        entry.st_gid = gid
+        entry.st_size = size
+        entry.st_blocks = (size + _BLOCK_BYTES - 1) // _BLOCK_BYTES
+        entry.st_atime_ns = atime_ns
+        entry.st_mtime_ns = mtime_ns
+        entry.st_ctime_ns = ctime_ns
+        if not add(token, name, entry, position or ino):
+            break
+        added += 1
+    return added

@@ -5,7 +5,7 @@ import logging
 import trio
 
 from engine.catalog.puts import How, Put
-from engine.errors import OutOfSpaceError, StoreError, UnavailableError
+from engine.errors import FAULTS, StoreError
 from engine.model import Node
 from engine.publishing import Published
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
@@ -189,12 +189,14 @@ class Publication:
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node)
                 self._keep_for_peeking(copy, published.node)
-        except (UnavailableError, OutOfSpaceError) as error:
-            # Its intent stays in the store, and whoever opens the store next publishes it.
-            log.error("a value for inode %d is published later: %s", writers.ino, error)
         except StoreError as error:
-            log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
-            self._give_up(writers, copy)
+            if copy.has_intent and isinstance(error, FAULTS):
+                log.error("a value for inode %d is published later: %s", writers.ino, error)
+                self._publisher.publish_later(self._put(writers, copy, writers.ino), writers.ino, copy.number)
+                copy.has_intent = False
+            else:
+                log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
+                self._give_up(writers, copy)
         self._end(writers, copy)
 
     def _give_up(self, writers: Writers, copy: PrivateCopy) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
-from engine import open_store
+from engine import Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
 from fusefs.bare import protect
@@ -27,6 +27,7 @@ from fusefs.mountpoint import mounted_over
 from fusefs.operations import Operations
 from fusefs.options import MountOptions
 from fusefs.presence import present
+from fusefs.printable import printable
 from fusefs.scope import Scope
 from fusefs.serving import Serving
 from fusefs.state import MountState
@@ -60,7 +61,8 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
     """
     scope = Scope(options.scope)
     with present(mountpoint), open_store(settings) as store:
-        state = MountState(store, scope)
+        _log_troubles(store)
+        state = MountState(store, scope, options.max_open_writers)
         _prepare_scope(state, options)
         serving = Serving(state)
 
@@ -190,8 +192,9 @@ async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], stat
 
 
 async def _hear_news(state: MountState) -> None:
-    """Make the kernel forget what other processes changed."""
+    """Make the kernel forget what other processes changed, and notice when the store is taken away under us."""
     await trio.sleep(_IDLE_NEWS_S if state.idle_for(_IDLE_AFTER_S) else _NEWS_S)
+    state.look_at_files()
     if state.store.database.changed_elsewhere():
         state.note_use()
         await _tell_kernel(state)
@@ -229,3 +232,10 @@ async def _recover(state: MountState) -> None:
             state.kernel.drop_name_soon(node.parent, node.name)
         for effects in recovered.effects:
             state.report(effects)
+    _log_troubles(state.store)
+
+
+def _log_troubles(store: Store) -> None:
+    """Tell what is damaged or lost without being in anybody's way."""
+    for trouble in store.database.troubles.news():
+        log.error("%s", printable(trouble))

@@ -2,16 +2,18 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
+from pathlib import Path
 
 import trio
 
 from engine.errors import StoreError
-from engine.model import Attributes, Effects, Kind, Node, Removed
+from engine.model import Attributes, Effects, Kind, Node, NodeRow
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
+from fusefs.printable import shown
 from fusefs.scope import Scope
 from fusefs.writers import Writers
 from fusefs.writertable import WriterTable
@@ -32,9 +34,11 @@ class StaleError(Exception):
 class MountState:
     """One mount. Everything in it belongs to the event loop."""
 
-    def __init__(self, store: Store, scope: Scope) -> None:
+    def __init__(self, store: Store, scope: Scope, max_open_writers: int = 0) -> None:
         self.store = store
         self.scope = scope
+        self.max_open_writers = max_open_writers
+        """How many files may be open for writing at once; 0: no limit."""
         self.kernel = KernelCache()
         self.writers = WriterTable(store)
         self.handles = HandleTable()
@@ -47,6 +51,7 @@ class MountState:
         self.max_object_size = store.max_object_size
         self.sweep_now = trio.Event()
         """Set when something large was taken out of the tree."""
+        self._lost_file: Path | None = None
         self._used = time.monotonic()
         self._open: dict[int, tuple[Node, int]] = {}
         """Objects open for reading and how often: still there for those who have them open when their name is gone."""
@@ -60,6 +65,9 @@ class MountState:
         """Objects looked up or listed last, for the open that follows; right until `retire` or news take them out."""
         self._before: dict[int, Node] = {}
         """The same of those before: when there are many of the last ones, they take the place of these."""
+        self._listed: deque[list[NodeRow]] = deque()
+        """What was listed last, as it was read: most of it is never asked for, and the rest is taken in then."""
+        self._listed_count = 0
 
     def note_use(self) -> None:
         """Somebody uses the mount, or changes the store elsewhere."""
@@ -85,6 +93,15 @@ class MountState:
         except StoreError as error:
             log.error("what was published last could not be committed, and is published again: %s", error)
 
+    def look_at_files(self) -> None:
+        """Tell the log when a file of the store is gone: until it is back, nothing is written, and reading goes on."""
+        lost = self.store.look_at_files()
+        if lost is not None and lost != self._lost_file:
+            log.error("%s was deleted or replaced: changes are refused, and the last ones may be lost", lost)
+        elif lost is None and self._lost_file is not None:
+            log.warning("%s is back: changes are accepted again", self._lost_file)
+        self._lost_file = lost
+
     # Inodes
 
     def remember(self, node: Node) -> None:
@@ -95,24 +112,35 @@ class MountState:
         self._recent[node.ino] = node
         self._limit_recent()
 
-    def remember_listed(self, shortly: list[Node], long: list[Node]) -> None:
-        """The kernel was told of these in the answer to a READDIR, some of them under names that it does not keep."""
-        for nodes in (shortly, long):
-            by_ino = {node[0]: node for node in nodes}
-            self.kernel.listed(by_ino, cached=nodes is long)
-            self._recent.update(by_ino)
-            for node in [node for node in nodes if node[4] == _DIRECTORY]:
-                self.directories[node.ino] = self._recent.pop(node.ino)
-        self._limit_recent()
+    def remember_listed(self, rows: list[NodeRow], *, cached: bool) -> None:
+        """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
+        self.kernel.listed([row[0] for row in rows], cached=cached)
+        for row in [row for row in rows if row[4] == _DIRECTORY]:
+            self.directories[row[0]] = Node._make(row)
+        self._listed.append(rows)
+        self._listed_count += len(rows)
+        while self._listed_count > _REMEMBERED:
+            self._listed_count -= len(self._listed.popleft())
 
     def _limit_recent(self) -> None:
         if len(self._recent) > _REMEMBERED:
             self._recent, self._before = {}, self._recent
 
+    def _take_in_listed(self) -> None:
+        for rows in self._listed:
+            self._recent.update((row[0], Node._make(row)) for row in rows if row[4] != _DIRECTORY)
+        self._listed.clear()
+        self._listed_count = 0
+        self._limit_recent()
+
     def _recall(self, ino: int) -> Node | None:
+        if self._listed:
+            self._take_in_listed()
         return self._recent.get(ino) or self._before.get(ino)
 
     def _drop_recent(self, ino: int) -> None:
+        if self._listed:
+            self._take_in_listed()
         self._recent.pop(ino, None)
         self._before.pop(ino, None)
 
@@ -219,7 +247,7 @@ class MountState:
     def report(self, effects: Effects) -> None:
         """Tell the log and the kernel."""
         for gone in effects.evicted[:_LOGGED]:
-            log.info("evicted %s", shown(gone))
+            log.info("evicted %s", shown(gone.path))
         if len(effects.evicted) > _LOGGED:
             log.info("evicted %d more", len(effects.evicted) - _LOGGED)
         for gone in effects.evicted:
@@ -228,14 +256,9 @@ class MountState:
             self.note_gone(gone.parent, gone.name)
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
-            log.info("expired %s", shown(gone))
+            log.info("expired %s", shown(gone.path))
             # Also where its own name is not cached: with it go the entries below, for who works inside the run.
             self.kernel.drop_name_soon(gone.parent, gone.name)
             self.sweep_now.set()
         for back in effects.restored:
-            log.info("restored %s", shown(back))
-
-
-def shown(removed: Removed) -> str:
-    """A path for the log: one line, whatever bytes the name has."""
-    return removed.path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+            log.info("restored %s", shown(back.path))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from engine.catalog.transaction import Transaction
 from engine.errors import NotFoundError, NotPermittedError
-from engine.model import Attributes, Kind, Node, Removed
+from engine.model import Attributes, Kind, Node, NodeRow, Removed
 from engine.sqlite.database import Database, Row
 
 COLUMNS = (
@@ -39,7 +39,12 @@ def by_name(database: Database, parent: int, name: bytes) -> Node | None:
 
 def after_name(database: Database, parent: int, name: bytes, limit: int) -> list[Node]:
     """Up to `limit` names of a directory in the order of their bytes, behind `name`."""
-    return list(map(_as_node, database.rows(_AFTER_NAME, (parent, name, limit))))
+    return list(map(_as_node, rows_after_name(database, parent, name, limit)))
+
+
+def rows_after_name(database: Database, parent: int, name: bytes, limit: int) -> list[NodeRow]:
+    """The same without making nodes of them."""
+    return database.rows(_AFTER_NAME, (parent, name, limit))
 
 
 def is_empty(database: Database, ino: int) -> bool:

@@ -1,0 +1,193 @@
+"""Listing without a mount: what of a directory is read when, what is given out, and what is remembered of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from engine import ScopeName, Store
+from engine.model import NodeRow
+from fusefs.handles import DirectoryHandle
+from fusefs.scope import Scope
+from fusefs.state import MountState
+from tests.support.stores import Stores, directory, node
+
+RUN = ScopeName.run("1")
+LARGE = 1100
+PAGE = 512
+"""Names that are read at once."""
+PIECE = 200
+"""Names in one answer to the kernel."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store with a run."""
+    opened = Stores(tmp_path)
+    store = opened.open()
+    store.start_run(RUN.name)
+    yield store
+    opened.finish()
+
+
+def put(store: Store, *keys: str) -> None:
+    for key in keys:
+        store.put_object(RUN, key.encode(), b"", force=True)
+
+
+def many(count: int) -> list[str]:
+    return [f"k{number:04}" for number in range(count)]
+
+
+class Listing:
+    """The run as the kernel lists it, piece by piece, and how often that reads."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        ino = directory(store, RUN)
+        found = store.tree.node(ino)
+        assert found is not None
+        self.handle = DirectoryHandle(store.tree, found)
+        self.position = 0
+        self.reads = 0
+        rows = store.tree.rows
+
+        def counted(parent: int, after: bytes, limit: int) -> list[NodeRow]:
+            self.reads += 1
+            return rows(parent, after, limit)
+
+        monkeypatch.setattr(store.tree, "rows", counted)
+
+    def take(self, count: int = PIECE) -> list[str]:
+        """The next names, in one answer; those that are gone with a minus."""
+        names: list[str] = []
+        for rows, position, exist in self.handle.entries(self.position):
+            for row in rows[: count - len(names)]:
+                names.append(("" if exist else "-") + row[2].decode())
+                self.position = position or row[0]
+            if len(names) == count:
+                break
+        return names
+
+    def read_ahead(self) -> None:
+        if self.handle.goes_on:
+            trio.run(self.handle.read_ahead)
+
+    def rest(self) -> list[str]:
+        """What is left, read ahead between the pieces."""
+        names = []
+        while piece := self.take():
+            names += piece
+            self.read_ahead()
+        return names
+
+
+@pytest.fixture
+def listing(store: Store, monkeypatch: pytest.MonkeyPatch) -> Listing:
+    return Listing(store, monkeypatch)
+
+
+def test_a_page_is_read_once(store: Store, listing: Listing) -> None:
+    """However small the pieces are, and whether it was read ahead or not."""
+    put(store, *many(LARGE))
+    names = []
+    while piece := listing.take(7):
+        names += piece
+    assert names == many(LARGE)
+    assert listing.reads == 3
+    listing.position = listing.reads = 0
+    assert listing.rest() == many(LARGE)
+    assert listing.reads == 3
+
+
+def test_what_was_read_ahead_is_given_out_without_reading(store: Store, listing: Listing) -> None:
+    put(store, *many(LARGE))
+    listing.take()
+    listing.read_ahead()
+    assert listing.reads == 2
+    assert listing.take(800) == many(1000)[200:]
+    assert listing.reads == 2
+    assert listing.rest() == many(LARGE)[1000:]
+    assert listing.reads == 3
+    assert not listing.handle.goes_on, "the last page was not full"
+
+
+@pytest.mark.parametrize("taken", [PIECE, PAGE])
+def test_what_has_changed_since_is_read_again(store: Store, listing: Listing, taken: int) -> None:
+    """What is left of the page and what was read ahead, also where just that is wanted next."""
+    put(store, *many(LARGE))
+    listing.take(taken)
+    listing.read_ahead()
+    assert listing.reads == 2
+    for key in (b"k0300", b"k0600"):
+        store.delete_object(RUN, key)
+    put(store, "k0600a")
+    now = sorted({*many(LARGE), "k0600a"} - {"k0300", "k0600"})
+    assert listing.rest() == [name for name in now if name >= many(LARGE)[taken]]
+
+
+def test_what_another_process_changed_is_read_again(store: Store, listing: Listing, tmp_path: Path) -> None:
+    """As soon as this one has heard of it."""
+    put(store, *many(LARGE))
+    listing.take()
+    listing.read_ahead()
+    other = Stores(tmp_path)
+    other.open().delete_object(RUN, b"k0600")
+    other.finish()
+    store.tree.note_change()
+    assert listing.rest() == [name for name in many(LARGE)[PIECE:] if name != "k0600"]
+
+
+def test_nothing_is_read_ahead_where_it_would_be_wrong_soon(store: Store, listing: Listing) -> None:
+    put(store, *many(LARGE))
+    listing.take()
+    assert listing.handle.goes_on
+    put(store, "other")
+    assert not listing.handle.goes_on
+
+
+@pytest.mark.parametrize("taken", [PIECE, PAGE + PIECE])
+def test_a_rewound_listing_forgets_what_was_read_ahead(store: Store, listing: Listing, taken: int) -> None:
+    put(store, *many(LARGE))
+    listing.take(taken)
+    listing.read_ahead()
+    listing.position = 0
+    assert listing.rest() == many(LARGE)
+
+
+def test_a_small_directory_is_read_once(store: Store, listing: Listing) -> None:
+    put(store, *many(500))
+    assert listing.rest() == many(500)
+    assert listing.reads == 1
+
+
+def test_a_small_directory_is_listed_as_it_was(store: Store, listing: Listing) -> None:
+    """With what has gone since, and with what stands for a name now; without what has come."""
+    put(store, *many(500))
+    listing.take()
+    old = node(store, RUN, b"k0400").ino
+    store.delete_object(RUN, b"k0300")
+    put(store, "k0400", "new")
+    replaced = [(row, at) for rows, at, _ in listing.handle.entries(listing.position) for row in rows if at == old]
+    assert replaced == [(node(store, RUN, b"k0400"), old)]
+    assert listing.rest() == [name if name != "k0300" else "-k0300" for name in many(500)[PIECE:]]
+
+
+def test_listed_nodes_are_remembered(store: Store) -> None:
+    """For the open that follows, until they lose their names, and not more of them than of what was looked up."""
+    put(store, "k", *many(LARGE))
+    store.tree.make_directory(directory(store, RUN), b"d", 0o755, 0, 0)
+    state = MountState(store, Scope())
+    rows = store.tree.rows(directory(store, RUN), b"", 10_000)
+    state.remember_listed(rows, cached=True)
+    first = node(store, RUN, b"k")
+    store.delete_object(RUN, b"k")
+    assert state.value(first.ino) == first
+    assert state.kernel.may_cache(first.ino)
+    assert [known.name for known in state.directories.values()] == [b"d"]
+    state.remember_listed(rows, cached=True)
+    state.forget(first.ino, 2)
+    assert state.value(first.ino) is None
+    for _ in range(10):
+        state.remember_listed(rows, cached=False)
+    assert state._listed_count == sum(map(len, state._listed)) <= 4096
