@@ -8,6 +8,7 @@ its key and what is allowed. The file, all of it optional:
     pipeline_object_limit = 50      # 0: no limit
     run_object_expiry = 50          # 0: runs never expire
     max_object_size = "512MiB"      # or a number of bytes; 0: no limit
+    durability = "normal"           # full: what close() acknowledged survives a power cut, not only what fsync() did
     [object_store.sqlite]
     path = "/srv/objects.db"        # relative to the file's directory, ~ is the home directory
     [object_store.NAME]             # strings that the engine NAME understands
@@ -37,15 +38,18 @@ from typing import Any
 import msgspec
 
 from engine.config_values import (
+    DURABILITY,
     ENGINE,
     KEYS,
     LOG_FILE,
     LOG_LEVEL,
     MAX_OBJECT_SIZE,
+    MAX_OPEN_WRITERS,
     PATH,
     PIPELINE_OBJECT_LIMIT,
     RUN_OBJECT_EXPIRY,
     STORE,
+    Durability,
     Given,
     LogLevel,
     absolute,
@@ -67,8 +71,13 @@ class ObjectStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     pipeline_object_limit: int | None = None
     run_object_expiry: int | None = None
     max_object_size: int | None = None
+    durability: Durability = "normal"
+    """What survives a power cut: with "full" every Put from its close() on, else from fsync() on."""
     options: dict[str, str] = {}
     """The engine's own, for engines other than sqlite."""
+
+
+DEFAULT_OPEN_WRITERS = 16_384
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,9 +87,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: LogLevel = "info"
     log_file: str | None = None
     """Absolute; None: beside the store's file."""
+    max_open_writers: int = DEFAULT_OPEN_WRITERS
+    """Files that one mount has open for writing at once; 0: no limit."""
 
 
-_OBJECT_STORE_KEYS = ["engine", "pipeline_object_limit", "run_object_expiry", "max_object_size"]
+_OBJECT_STORE_KEYS = ["engine", "pipeline_object_limit", "run_object_expiry", "max_object_size", "durability"]
 _URL = re.compile(r"([a-z][a-z0-9+._-]*):(.*)", re.DOTALL)
 
 
@@ -107,10 +118,12 @@ def load_settings(
             pipeline_object_limit=values.get(PIPELINE_OBJECT_LIMIT),
             run_object_expiry=values.get(RUN_OBJECT_EXPIRY),
             max_object_size=values.get(MAX_OBJECT_SIZE),
+            durability=values.get(DURABILITY, "normal"),
             options=tables.get(engine, {}),
         ),
         log_level=values.get(LOG_LEVEL, "info"),
         log_file=values.get(LOG_FILE),
+        max_open_writers=values.get(MAX_OPEN_WRITERS, DEFAULT_OPEN_WRITERS),
     )
 
 
@@ -224,7 +237,7 @@ def _from_file(config: str | None, environ: Mapping[str, str], tables: dict[str,
     source, directory = f"file {path}", os.path.dirname(path)
     _refuse_unknown(source, "", content, ["object_store", "mount"])
     for name, value in _table(source, "mount", content.get("mount", {})).items():
-        _refuse_unknown(source, "mount.", {name: value}, ["log_level", "log_file"])
+        _refuse_unknown(source, "mount.", {name: value}, ["log_level", "log_file", "max_open_writers"])
         yield Given(source, f"mount.{name}", value, directory)
     for name, value in _table(source, "object_store", content.get("object_store", {})).items():
         if name in _OBJECT_STORE_KEYS:

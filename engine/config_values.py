@@ -22,6 +22,7 @@ MAX_BYTES = 2**63 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\A[^\0]+\Z")]
+Durability = Literal["normal", "full"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -54,8 +55,10 @@ PATH = "object_store.sqlite.path"
 PIPELINE_OBJECT_LIMIT = "object_store.pipeline_object_limit"
 RUN_OBJECT_EXPIRY = "object_store.run_object_expiry"
 MAX_OBJECT_SIZE = "object_store.max_object_size"
+DURABILITY = "object_store.durability"
 LOG_LEVEL = "mount.log_level"
 LOG_FILE = "mount.log_file"
+MAX_OPEN_WRITERS = "mount.max_open_writers"
 
 KEYS = {
     ENGINE: Key(Text, "sqlite or the name of an installed engine", "FUSEFS_ENGINE"),
@@ -68,8 +71,10 @@ KEYS = {
     MAX_OBJECT_SIZE: Key(
         Bytes, 'a number of bytes or a size like "512MiB", 0 for no limit, below 8 EiB', "FUSEFS_MAX_OBJECT_SIZE"
     ),
+    DURABILITY: Key(Durability, "normal or full", "FUSEFS_DURABILITY"),
     LOG_LEVEL: Key(LogLevel, "debug, info, warning or error", "FUSEFS_LOG_LEVEL"),
     LOG_FILE: Key(Text, "the path of a file, in UTF-8"),
+    MAX_OPEN_WRITERS: Key(Count, f"a whole number from 0 (no limit) to {MAX_COUNT}", "FUSEFS_MAX_OPEN_WRITERS"),
 }
 
 _SIZE = re.compile(r"([0-9]{1,19})\s?(?:([kmgt])(i?b)?|b)?", re.IGNORECASE | re.ASCII)

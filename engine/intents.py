@@ -38,8 +38,10 @@ class Fulfilled:
 class Intents:
     """The intents of this process's session."""
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    def __init__(self, database: Database, contents: Contents, *, journaled: bool) -> None:
+        """`journaled`: with a journal, which no sync makes survive a power cut; else all of them are in the table."""
         self._database = database
+        self._journaled = journaled
         self._contents = contents
         self._numbers = count(1)
         self._journal: Journal | None = None
@@ -70,6 +72,7 @@ class Intents:
             draft.large is not None
             or put.how is How.CREATE
             or key in self._in_table
+            or not self._journaled
             or not self._contents.shares_catalog
             or self._database.path is None
         )

@@ -87,7 +87,11 @@ def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStore
         run_expiry=_or(settings.run_object_expiry, DEFAULT_RUN_EXPIRY),
         max_object_size=_or(settings.max_object_size, DEFAULT_MAX_OBJECT_SIZE),
     )
-    store = Store(database, engine if engine is not None else SqliteEngine({}, database))
+    store = Store(
+        database,
+        engine if engine is not None else SqliteEngine({}, database),
+        syncs_closes=settings.durability == "full",
+    )
     if not database.read_only:
         try:
             _apply_limits(database, settings)

@@ -42,10 +42,11 @@ class _Overtaken(Exception):
 class Publisher:
     """The Puts of this process."""
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    def __init__(self, database: Database, contents: Contents, *, journaled: bool = True) -> None:
+        """`journaled`: as in Intents."""
         self._database = database
         self._contents = contents
-        self._intents = Intents(database, contents)
+        self._intents = Intents(database, contents, journaled=journaled)
         self._recovery = Recovery(database, contents)
         self._again = Recovered([], [])
         """What was published again and `publish_again` has not told of yet."""

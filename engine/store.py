@@ -46,13 +46,15 @@ _CLOSING_S = 0.25
 class Store:
     """An open store. Made by `engine.open_store`."""
 
-    def __init__(self, database: Database, engine: "ObjectEngine") -> None:
+    def __init__(self, database: Database, engine: "ObjectEngine", *, syncs_closes: bool = False) -> None:
+        """`syncs_closes`: what is acknowledged survives a power cut from then on, and not only once it is synced."""
+        self.syncs_closes = syncs_closes and database.path is not None
         self.database = database
         self.engine = engine
         self.sessions = Sessions(database)
         self.contents = Contents(database, engine, self.sessions)
         self.tree = Tree(database, self.contents)
-        self.publisher = Publisher(database, self.contents)
+        self.publisher = Publisher(database, self.contents, journaled=not self.syncs_closes)
         self.upkeep = Upkeep(database, self.contents)
         self._files = Files(database.path)
 
@@ -202,7 +204,10 @@ class Store:
                 xattrs = None if old is None else old.xattrs
                 how = How.REPLACE if force else How.CREATE
                 put = Put(self.contents.numbers.take(), parent, name, mode, uid, gid, how=how, xattrs=xattrs)
-                return self.publisher.publish(put, draft).effects
+                effects = self.publisher.publish(put, draft).effects
+            if self.syncs_closes:
+                self.sync()
+            return effects
         finally:
             self.publisher.abandon(draft)
 

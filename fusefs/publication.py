@@ -44,7 +44,17 @@ class Publication:
                 self.spoil(writers, copy, error)
                 raise
             copy.prepared = copy.has_intent = True
+            if self._state.store.syncs_closes:
+                await self._sync(handle)
         await self.uncache(handle)
+
+    async def _sync(self, handle: WriteHandle) -> None:
+        """What was just acknowledged is to survive a power cut. Raises StoreError."""
+        try:
+            await sync(self._state)
+        except StoreError as error:
+            self.spoil(handle.writers, handle.copy, error)
+            raise
 
     async def uncache(self, handle: WriteHandle) -> None:
         """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked."""

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import click
 
 from engine.config_values import (
+    DURABILITY,
     LOG_FILE,
     LOG_LEVEL,
     MAX_OBJECT_SIZE,
+    MAX_OPEN_WRITERS,
     PIPELINE_OBJECT_LIMIT,
     RUN_OBJECT_EXPIRY,
     Given,
@@ -25,6 +27,8 @@ SETTINGS = {
     "pipeline_object_limit": PIPELINE_OBJECT_LIMIT,
     "run_object_expiry": RUN_OBJECT_EXPIRY,
     "max_object_size": MAX_OBJECT_SIZE,
+    "max_open_writers": MAX_OPEN_WRITERS,
+    "durability": DURABILITY,
     "log_file": LOG_FILE,
     "log_level": LOG_LEVEL,
 }

@@ -77,3 +77,25 @@ def test_large_values_are_whole_after_a_power_cut(disk: Path, make_mount: MakeMo
         found = after_a_power_cut(disk, store)
         assert {name: found.get(name) in values for name, values in possible.items()} == dict.fromkeys(possible, True)
         time.sleep(0.4)  # what was replaced is deleted, and its place used again
+
+
+def test_with_full_durability_a_closed_file_survives(disk: Path, make_mount: MakeMount) -> None:
+    """Every way to put, of every size: with the setting nothing needs an fsync."""
+    store = make_mount(store=disk / "objects.db", pipeline_object_limit=0, durability="full")
+    directory = store.pipeline / "p"
+    directory.mkdir()
+    values: dict[str, bytes] = {}
+    for number, size in enumerate((0, 10, 70_000, 4_500_000)):
+        values[f"k{number}"] = os.urandom(size)
+        (directory / f"k{number}").write_bytes(values[f"k{number}"])
+        assert after_a_power_cut(disk, store) == values
+    for name, more in (("k1", b"appended"), ("new", b"first")):
+        with (directory / name).open("ab") as file:
+            file.write(more)
+        values[name] = values.get(name, b"") + more
+        assert after_a_power_cut(disk, store) == values
+    values["k1"] = b"overwritten"
+    (directory / "k1").write_bytes(values["k1"])
+    assert after_a_power_cut(disk, store) == values
+    store.cli("pipeline", "object", "put", "p", "by-the-command=1", exit_code=0)
+    assert after_a_power_cut(disk, store) == values | {"by-the-command": b"1"}

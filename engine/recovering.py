@@ -1,0 +1,135 @@
+"""What processes that died have left: Puts that were acknowledged and not published, and drafts that were not."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import journal
+from engine.catalog import nodes
+from engine.catalog import puts as catalog_puts
+from engine.catalog.puts import Put
+from engine.catalog.transaction import Transaction
+from engine.contents import Contents
+from engine.drafts import SMALL_BYTES
+from engine.errors import FAULTS, DamagedError, InternalError, StoreError
+from engine.intents import Key
+from engine.journal import Entry
+from engine.model import Effects, Node
+from engine.sqlite.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was published for processes that died."""
+
+    nodes: list[Node]
+    """What the names stand for now."""
+    effects: list[Effects]
+
+
+class _UnreadableError(StoreError):
+    """The value that is to be appended to is damaged."""
+
+
+class Recovery:
+    """Publishes what is left of sessions that died."""
+
+    def __init__(self, database: Database, contents: Contents) -> None:
+        self._database = database
+        self._contents = contents
+
+    def recover(self) -> Recovered:
+        """Publish what sessions that died had acknowledged, and delete what they had not."""
+        recovered = Recovered([], [])
+        for session in self._contents.sessions.dead():
+            try:
+                found = self._recover_session(session, recovered)
+            except DamagedError as error:
+                # What was acknowledged waits until that is repaired, and everything else goes on.
+                self._database.troubles.note(f"what session {session} has left cannot be published yet: {error}")
+                continue
+            if found is not None and self._database.path is not None:
+                self._put_away(journal.path_of(self._database.path, session), found)
+        return recovered
+
+    def _recover_session(self, session: int, recovered: Recovered) -> journal.Found | None:
+        """Returns what was in its journal; None when another process was quicker."""
+        with self._database.write():
+            resolved = self._database.row("SELECT resolved FROM session WHERE id = ?", (session,))
+            if resolved is None:
+                return None
+            tx = Transaction(self._database, self._contents.sessions.own)
+            found = self._journal(session, resolved[0])
+            left = self._left_by(tx, session, [entry for entry in found.entries if entry.number > resolved[0]])
+            published = [self.publish(tx, put) for put in left]
+            for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
+                tx.drop_content(content)
+            for table in ("intent", "pin"):
+                tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
+            tx.rows("DELETE FROM session WHERE id = ?", (session,))
+        recovered.nodes.extend(filter(None, published))
+        recovered.effects.append(tx.effects())
+        return found
+
+    def _journal(self, session: int, resolved: int) -> journal.Found:
+        path = self._database.path
+        return journal.Found([], False) if path is None else journal.examine(journal.path_of(path, session), resolved)
+
+    def _put_away(self, path: Path, found: journal.Found) -> None:
+        with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
+            kept = journal.put_away(path, found)
+            if kept is not None:
+                self._database.troubles.note(
+                    f"a journal was damaged: Puts that were acknowledged may be lost. It was kept as {kept}"
+                )
+
+    def _left_by(self, tx: Transaction, session: int, entries: list[Entry]) -> list[Put]:
+        """What a session had acknowledged, in the order of its closes, from its journal and the table."""
+        left: dict[Key, tuple[int, Put | Entry]] = {}
+        for entry in entries:
+            left[entry.ino, entry.handle] = entry.number, entry
+        for number, handle, put in catalog_puts.intents_of(tx, session):
+            left[put.ino, handle] = number, put
+        in_order = [item for _, item in sorted(left.values(), key=lambda item: item[0])]
+        return [
+            item if isinstance(item, Put) else self._kept(item)
+            for item in in_order
+            if isinstance(item, Put) or item.put is not None
+        ]
+
+    def _kept(self, entry: Entry) -> Put:
+        """The Put of a journal's entry, its value kept as others are."""
+        put = entry.as_put()
+        self._contents.keep_small(put.content, entry.value)
+        return put
+
+    def publish(self, tx: Transaction, put: Put) -> Node | None:
+        """Publish what was acknowledged, in the caller's transaction; None when there is nowhere to put it any more."""
+
+        def join(old: Node, put: Put) -> tuple[int, int]:
+            self._require_readable(old)
+            content = tx.new_number()
+            self._contents.join(content, old.content, old.size, put.content, put.size)
+            tx.drop_content(put.content)
+            return content, old.size + put.size
+
+        if nodes.by_ino(self._database, put.ino) is not None:
+            # Several writers of one name shared its inode; the object takes a number that nothing else has.
+            put.ino = tx.new_number()
+        try:
+            node, _ = catalog_puts.put(tx, put, join)
+        except FAULTS:
+            raise  # it is not lost: whoever tries again has it
+        except StoreError:
+            # Its directory went away, or the limits were tightened: there is nowhere to put it.
+            tx.drop_content(put.content)
+            return None
+        return node
+
+    def _require_readable(self, old: Node) -> None:
+        """Who cannot be appended to must not keep all others from being recovered. Raises _UnreadableError."""
+        try:
+            self._contents.read(old.content, 0, min(old.size, SMALL_BYTES))
+        except (InternalError, DamagedError) as error:
+            self._database.troubles.note(f"an object cannot be appended to, and what was appended is lost: {error}")
+            raise _UnreadableError(str(error)) from error
