@@ -1,9 +1,8 @@
-"""Making a store's file as small as what is in it: a copy without gaps, made by SQLite, takes its place.
+"""Making a store's file as small as what is in it: a copy without gaps takes its place.
 
 Not while anybody has the store open: nobody could read or write meanwhile.
 """
 
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +11,23 @@ import apsw
 from engine.catalog import eviction
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
-from engine.errors import InvalidError, UnavailableError
+from engine.errors import InvalidError, OutOfSpaceError, UnavailableError
 from engine.opening import open_store
-from engine.sqlite.connecting import CHECKSUM_BYTES, translate
+from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
 from engine.sqlite.extents import read_chunk
 from engine.sqlite.hashing import hash_of, hashes_of
+from engine.sqlite.rewriting import rewrite
 from engine.store import Store
 
 _AT_ONCE = 1000
+_WITHOUT_HASH = (
+    "SELECT number, data FROM content WHERE number > ? AND data IS NOT NULL AND hash IS NULL ORDER BY number LIMIT 64"
+)
+_WITHOUT_HASHES = (
+    "SELECT content, position, chunk FROM extent WHERE (content, position) > (?, ?) AND hashes IS NULL"
+    " ORDER BY content, position LIMIT 64"
+)
 
 
 class Compacted(NamedTuple):
@@ -35,7 +42,7 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
 
     A store from before version 4 gets its checksums, those of pages and those of values.
 
-    Needs free space for another two copies, one of them where SQLite has its temporary files (SQLITE_TMPDIR). Raises
+    Needs free space for another copy, and for an index where SQLite has its temporary files (SQLITE_TMPDIR). Raises
     OpenError, UnavailableError while somebody else has the store open, InvalidError for one that has no file, and
     OutOfSpaceError, which leaves the store as it was.
     """
@@ -48,12 +55,13 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
         _delete_leftovers(store)
         _add_hashes(store.database)
     try:
-        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
-            _rewrite(connection)
+        rewrite(path)
     except apsw.BusyError:
         raise UnavailableError("the store is in use by another process") from None
     except apsw.Error as error:
         raise translate(error) from error
+    except OSError as error:
+        raise OutOfSpaceError(f"cannot make a new file beside {path}: {error.strerror}") from error
     return Compacted(before, _size(path))
 
 
@@ -83,32 +91,23 @@ def _delete_leftovers(store: Store) -> None:
 
 def _add_hashes(database: Database) -> None:
     """Give hashes to what was stored before there were any, as it is read now."""
-    while rows := database.rows("SELECT number, data FROM content WHERE data IS NOT NULL AND hash IS NULL LIMIT 64"):
+    last = 0
+    while rows := database.rows(_WITHOUT_HASH, (last,)):
         with database.write():
             for number, data in rows:
                 database.rows("UPDATE content SET hash = ? WHERE number = ?", (hash_of(data), number))
-    while rows := database.rows("SELECT content, position, chunk FROM extent WHERE hashes IS NULL LIMIT 64"):
+        last = rows[-1][0]
+    at = (0, -1)
+    while rows := database.rows(_WITHOUT_HASHES, at):
         with database.write():
             for number, position, chunk in rows:
                 hashes = hashes_of(read_chunk(database, number, (chunk, None)))
                 database.rows(
                     "UPDATE extent SET hashes = ? WHERE content = ? AND position = ?", (hashes, number, position)
                 )
+        at = rows[-1][:2]
     with database.write():
         database.rows(
             "UPDATE content SET extents = (SELECT count(*) FROM extent WHERE content = number)"
             " WHERE data IS NULL AND extents IS NULL"
         )
-
-
-def _rewrite(connection: apsw.Connection) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
-    # Refused while another connection is open. And in the log the copy would take its space once more.
-    if connection.pragma("journal_mode", "delete") != "delete":
-        raise UnavailableError("the store is in use by another process")
-    try:
-        connection.reserve_bytes("main", CHECKSUM_BYTES)  # a file of an older version gets its checksums now
-        connection.execute("VACUUM")
-        connection.execute("UPDATE store SET checksums = 1")
-    finally:
-        connection.pragma("journal_mode", "wal")

@@ -15,6 +15,7 @@ from engine.sqlite import migrations
 from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
 from engine.store import Store
+from engine.trust import check_place, make_directory
 
 DEFAULT_OBJECT_LIMIT = 50
 DEFAULT_RUN_EXPIRY = 50
@@ -52,6 +53,7 @@ def _left_by_the_dead(settings: ObjectStoreSettings) -> bool:
     if not path.is_file() or not os.access(path, os.W_OK):
         return False
     try:
+        check_place(path)
         migrations.check_file(path)
         with closing(Database(path, read_only=True)) as database, closing(Sessions(database)) as sessions:
             return migrations.is_current(database) and bool(sessions.dead())
@@ -61,12 +63,13 @@ def _left_by_the_dead(settings: ObjectStoreSettings) -> bool:
 
 def _check_path(path: Path, *, create: bool) -> None:
     try:
+        check_place(path)
         migrations.check_file(path)
         if path.exists():
             return
         if not create:
             raise OpenError(f"there is no store at {path}: `fusefs mount` and `fusefs pipeline create` make one")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         # For the owner alone, whatever the umask; SQLite gives its other files the same mode.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         # Of a store that was deleted without it: nothing leads to what is in there any more.

@@ -30,6 +30,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 _ANOTHER_WAIT_S = 1.0
 """Two looks that are so far apart do not belong to one wait."""
 _CACHE_KIB = 16 * 1024
+_DISTRUST = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+)
+"""A file may have been made by somebody else. Ours has no triggers and no views, so none of theirs has a say."""
 
 _MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
     (apsw.FullError, OutOfSpaceError),
@@ -89,6 +96,16 @@ class _Patience:
         return now < self._until
 
 
+def open_file(path: Path | None, flags: int) -> apsw.Connection:
+    """Open a file that is no symlink, or one in memory where `path` is None. Nothing in it runs. Raises apsw.Error."""
+    # SQLite takes no symlink on the way either; the directories on the way are those of whoever named the store.
+    name = ":memory:" if path is None else os.path.join(os.path.realpath(path.parent), path.name)
+    connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_NOFOLLOW)
+    for option, value in _DISTRUST:
+        connection.config(option, value)
+    return connection
+
+
 def connect(
     path: Path | None, *, read_only: bool, on_commit: Callable[[apsw.Connection, str, int], int]
 ) -> apsw.Connection:
@@ -101,7 +118,7 @@ def connect(
     # A connection has one user at a time already (see Database), and SQLite's own lock is felt in every row.
     flags |= apsw.SQLITE_OPEN_NOMUTEX
     try:
-        connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags)
+        connection = open_file(path, flags)
         connection.set_busy_handler(_Patience())
         # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (Database.sync).
         connection.execute("PRAGMA synchronous = NORMAL")

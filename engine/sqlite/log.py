@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from engine.errors import InternalError, OutOfSpaceError, StoreError, UnavailableError
-from engine.sqlite.connecting import BUSY_TIMEOUT_MS, FULL, translate
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, FULL, open_file, translate
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
@@ -84,7 +84,7 @@ class Log:
         with suppress(UnavailableError, OutOfSpaceError), self._errors():
             # What the database takes in may be half there after a power cut, and then only the log has it whole.
             self._mend()
-            with closing(apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            with closing(open_file(self._path, apsw.SQLITE_OPEN_READWRITE)) as connection:
                 try:
                     self._write_back(connection, finish)
                 except apsw.Error as error:
@@ -120,7 +120,7 @@ class Log:
         with self._opening:
             if self._fd < 0:
                 assert self._path is not None
-                _sync_directory(self._path.parent)
+                sync_directory(self._path.parent)
                 flags = os.O_RDONLY if self._database.read_only else os.O_RDWR
                 self._fd = os.open(f"{self._path}-wal", flags | os.O_CLOEXEC | os.O_NOFOLLOW)
             return self._fd
@@ -148,7 +148,7 @@ class Log:
             self._fd = -1
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a power cut: SQLite does not sync the one of its log at once."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

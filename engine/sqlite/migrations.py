@@ -105,7 +105,7 @@ _MIGRATIONS: dict[int, str] = {
 _ROOM = {0: (0, CHECKSUM_BYTES), 1: (CHECKSUM_BYTES,)}
 """By store.checksums, what a page may have reserved. A compaction that was interrupted has not noted what it did."""
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
+SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def check_file(path: Path) -> None:
@@ -118,10 +118,10 @@ def check_file(path: Path) -> None:
         raise OpenError(f"{path} is not a regular file")
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_SQLITE_MAGIC))
+            magic = file.read(len(SQLITE_MAGIC))
     except OSError as error:
         raise OpenError(f"cannot read {path}: {error.strerror}") from error
-    if magic and magic != _SQLITE_MAGIC:
+    if magic and magic != SQLITE_MAGIC:
         raise OpenError(f"{path} is not a fusefs store")
 
 

@@ -190,7 +190,7 @@ class Slots:
         """A description of the file with locks of its own."""
         assert self._path is not None
         try:
-            return os.open(self._path, flags | os.O_CLOEXEC)
+            return os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             raise _translated(error) from error
 

@@ -1,0 +1,96 @@
+"""A database file made anew: as small as what is in it, in order, every page with its checksum.
+
+VACUUM would do for a file that has checksums already. One that is to get them has none on the pages that SQLite
+writes before the first, and then cannot be read.
+"""
+
+import os
+import re
+from contextlib import closing, suppress
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from engine.errors import UnavailableError
+from engine.sqlite.connecting import CHECKSUM_BYTES
+from engine.sqlite.log import PAGE_BYTES, sync_directory
+from engine.sqlite.migrations import APPLICATION_ID, SQLITE_MAGIC, VERSION
+
+_TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
+_INDEX = re.compile(r"^CREATE (UNIQUE )?INDEX (\w+)", re.MULTILINE)
+
+
+def rewrite(path: Path) -> None:
+    """Put a new file in the place of a database in today's format, which stays as it was if that fails.
+
+    Needs space for a second one, and for its largest index where SQLite has its temporary files. Raises apsw.Error,
+    OSError, and UnavailableError while somebody else has it open.
+    """
+    new = path.with_name(f"{path.name}.new")
+    old = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            # Refused while another connection is open; from then on there is none but this one.
+            if connection.pragma("journal_mode", "delete") != "delete":
+                raise UnavailableError("the store is in use by another process")
+            _make(connection, new)
+            new.rename(path)
+            # Who has opened the old file meanwhile, and waits for its lock, is not to take it for the store.
+            os.pwrite(old, bytes(len(SQLITE_MAGIC)), 0)
+            sync_directory(path.parent)
+    finally:
+        os.close(old)  # only now: closing a description of a file lets go of all its locks
+
+
+def _make(connection: apsw.Connection, new: Path) -> None:
+    """Make the new file, all of it on the disk, or leave everything as it was."""
+    try:
+        connection.pragma("locking_mode", "exclusive")
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _copy(connection, new)
+        _finish(new)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        with suppress(apsw.Error):
+            connection.pragma("locking_mode", "normal")
+            connection.pragma("journal_mode", "wal")
+        raise
+
+
+def _copy(connection: apsw.Connection, new: Path) -> None:
+    connection.execute("ATTACH ? AS new", (str(new),))
+    connection.reserve_bytes("new", CHECKSUM_BYTES)
+    for setting in (f"page_size = {PAGE_BYTES}", "journal_mode = off", "synchronous = off"):
+        connection.execute(f"PRAGMA new.{setting}")
+    schema = resources.files("engine.sqlite").joinpath("schema.sql").read_text()
+    tables, indexes = _TABLE.sub(r"CREATE TABLE new.\1", schema), _INDEX.sub(r"CREATE \1INDEX new.\2", schema)
+    # Committed at once: SQLite makes checksums for files with a header that says so.
+    connection.execute(_without(_INDEX, tables))
+    with connection:
+        for table in [*_TABLE.findall(schema), "sqlite_sequence"]:
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA new.table_info({table})"))
+            connection.execute(f"INSERT INTO new.{table} ({columns}) SELECT {columns} FROM main.{table}")
+        connection.execute("UPDATE new.store SET checksums = 1")
+        connection.execute(_without(_TABLE, indexes))
+    connection.execute(f"PRAGMA new.application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA new.user_version = {VERSION}")
+    connection.execute("DETACH new")
+
+
+def _without(kind: re.Pattern[str], schema: str) -> str:
+    """The statements of a schema that are not of this kind."""
+    statements = re.split(r"(?<=;)\n", re.sub("--.*", "", schema))
+    return "\n".join(statement for statement in statements if not kind.match(statement.strip()))
+
+
+def _finish(new: Path) -> None:
+    with closing(apsw.Connection(str(new), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.pragma("journal_mode", "wal")
+    fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
