@@ -14,7 +14,7 @@ from typing import Any
 from tests.support.scratch import abort, detach, make_directory, mount_at, remove_directory
 
 ROOT = Path(__file__).parents[2]
-FUSEFS = (sys.executable, "-m", "fusefs")
+FUSEFS: tuple[str, ...] = (sys.executable, "-m", "fusefs")
 READY_SECONDS = 20.0
 STOP_SECONDS = 30.0
 _TROUBLE = re.compile(r"^.*(?:Traceback|\bERROR\b|\bCRITICAL\b).*$", re.MULTILINE)
@@ -164,7 +164,7 @@ class MountedStore:
         daemon.kill()
         daemon.wait()
         deadline = monotonic() + READY_SECONDS
-        while any(Path(f"/proc/{pid}").exists() for pid in watchdogs) and monotonic() < deadline:
+        while any(map(_lives, watchdogs)) and monotonic() < deadline:
             sleep(0.005)
 
     def detach(self) -> None:
@@ -231,3 +231,11 @@ class MountedStore:
             trouble, log = self.unexpected_log(), self.log()
             remove_directory(self.directory)
         assert not trouble, "unexpected in the daemon's log:\n" + "\n".join(trouble) + f"\n\nthe whole log:\n{log}"
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process has not ended yet. Who adopted it may take a second to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
