@@ -5,13 +5,16 @@ caller passes a function that imports what it needs and does everything in the d
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -19,7 +22,9 @@ import msgspec
 import engine.errors
 import fusefs.errors
 from engine.errors import StoreError
+from engine.trust import make_directory
 from fusefs.errors import MountError
+from fusefs.printable import printable
 
 READY_SECONDS = 60
 """How long the starter waits for the daemon's word."""
@@ -44,12 +49,22 @@ class Word(msgspec.Struct, omit_defaults=True):
     warning: str = ""
 
 
+class LogFormatter(logging.Formatter):
+    """One line for a record, whatever it tells of. The lines of a traceback are indented: none looks like a record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
 def run_in_foreground(serve: Serve, level: str, log_file: str | None = None) -> None:
     """Serve in this process, logging to stderr or `log_file`."""
     if log_file is None:
-        logging.basicConfig(stream=sys.stderr, format=LOG_FORMAT, level=level.upper())
+        _log_with(logging.StreamHandler(), level)
     else:
-        _log_to(log_file, level)
+        _log_to(log_file, level, named=True)
     serve(lambda: None)
 
 
@@ -138,8 +153,8 @@ def _serve_and_tell(serve: Serve, sender: int, level: str, log_file: str, log_re
         tell(Word(pid=os.getpid()))
         try:
             if not log_required:  # beside the store, which makes its directory too, but later
-                os.makedirs(os.path.dirname(log_file), 0o700, exist_ok=True)
-            _log_to(log_file, level)
+                make_directory(Path(log_file).parent)
+            _log_to(log_file, level, named=log_required)
         except OSError as error:
             if log_required:
                 raise MountError(f"cannot write the log {log_file}: {error.strerror}") from error
@@ -170,16 +185,43 @@ def _close_all_but(kept: int) -> None:
                 os.close(fd)
 
 
-def _log_to(path: str, level: str) -> None:
-    """Log to a file that only its owner can read, reopened when somebody rotates it, and send stderr there too."""
+def _log_to(path: str, level: str, *, named: bool) -> None:
+    """Log to a file that only its owner can read, reopened when somebody rotates it, and send stderr there too.
+
+    `named`: somebody asked for this file, whatever it is. Otherwise it has to be a file of ours and no symlink.
+    """
     from logging.handlers import WatchedFileHandler  # 10 ms
 
     class Handler(WatchedFileHandler):
         def _open(self) -> Any:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            return open(os.open(self.baseFilename, flags, LOG_MODE), "a", encoding="utf-8", errors="backslashreplace")
+            fd = _open_log(self.baseFilename, named=named)
+            return open(fd, "a", encoding="utf-8", errors="backslashreplace")
+
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                super().emit(record)
+            except OSError:
+                # It cannot be opened again now: no reason for what was to be told of to fail.
+                self.handleError(record)
 
     handler = Handler(path)
-    logging.basicConfig(handlers=[handler], format=LOG_FORMAT, level=level.upper())
+    _log_with(handler, level)
     assert handler.stream is not None
     os.dup2(handler.stream.fileno(), 2)
+
+
+def _open_log(path: str, *, named: bool) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if named:
+        return os.open(path, flags, LOG_MODE)
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, LOG_MODE)  # a FIFO would wait for a reader
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    raise PermissionError(errno.EPERM, "it is no file of ours", path)
+
+
+def _log_with(handler: logging.Handler, level: str) -> None:
+    handler.setFormatter(LogFormatter(LOG_FORMAT))
+    logging.basicConfig(handlers=[handler], level=level.upper())

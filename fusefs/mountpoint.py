@@ -53,9 +53,20 @@ def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
             _take_away_dead(path)
             _check_directory(path, path)
             below = stack.enter_context(bare.bare_mountpoint(path))
-            mount(path)
+            mount(_unmistakable(path, below))
         bare.release_directory(below)
         yield below
+
+
+def _unmistakable(path: str, directory: int) -> str:
+    """A path of the open `directory` that nobody can turn into one of another, as whoever may rename what is above can.
+
+    fusermount3, which mounts for others than root, sees to that itself. Raises MountError.
+    """
+    own = f"/proc/self/fd/{directory}"
+    if os.readlink(own) != path:
+        raise MountError(f"{path} is not any more what it was: somebody renames what is on the way")
+    return own if os.geteuid() == 0 else path
 
 
 def _take_away_dead(path: str) -> None:

@@ -4,7 +4,7 @@ import os
 
 from engine.catalog.puts import How, Put
 from engine.drafts import Draft
-from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermittedError
+from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermittedError, TooManyOpenError
 from engine.model import Attributes, Kind, Node
 from engine.names import check_part
 from fusefs.callers import Caller
@@ -29,6 +29,8 @@ class Opening:
         check_part(name)
         self._state.scope.check_change(parent)
         self._state.writers.opens(caller.pid)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._check_room()
         node = self._state.store.tree.child(parent, name)
         # Another process may have taken away what others are writing here: this one begins anew.
         self._state.writers.let_go_if_gone(parent, name, node)
@@ -54,6 +56,12 @@ class Opening:
             return self._publish_empty(writers)
         finally:
             self._state.writers.end(writers)
+
+    def _check_room(self) -> None:
+        """One more may open something for writing. Raises TooManyOpenError."""
+        limit = self._state.max_open_writers
+        if limit and self._state.handles.open_writers >= limit:
+            raise TooManyOpenError(f"{limit} files are open for writing already")
 
     def _begin(self, parent: int, name: bytes, node: Node | None, mode: int, uid: int, gid: int) -> Writers:
         if node is not None:
@@ -90,6 +98,8 @@ class Opening:
         self._state.writers.opens(pid)
         writers = self._state.writers.of(ino)
         for_reading = flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC
+        if not for_reading:
+            self._check_room()
         if writers is not None:
             if for_reading:
                 if writers.base is not None or not writers.held_by(pid):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from engine.config import DEFAULT_OPEN_WRITERS
 from engine.model import ScopeName
 
 
@@ -20,3 +21,5 @@ class MountOptions:
     """The pipelines and runs that are shown, and made when they are missing; none: the whole store."""
     leave_dead: bool = False
     """At SIGTERM leave the mount where it is, dead: for jobs that go on, and for the next daemon to take over."""
+    max_open_writers: int = DEFAULT_OPEN_WRITERS
+    """Files that are open for writing at once; 0: no limit."""

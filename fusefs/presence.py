@@ -62,7 +62,9 @@ def wait_gone(mountpoint: str, seconds: float, uid: int | None = None) -> bool:
 def server(mountpoint: str, uid: int | None = None) -> int | None:
     """Return the id of the process that serves `mountpoint` (0: not told yet), None when none does."""
     try:
-        fd = os.open(_path(mountpoint, os.geteuid() if uid is None else uid), os.O_RDONLY | os.O_CLOEXEC)
+        # The directory may be another user's: a symlink there is not followed, and a FIFO not waited for.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(_path(mountpoint, os.geteuid() if uid is None else uid), flags)
     except FileNotFoundError:
         return None
     except OSError as error:

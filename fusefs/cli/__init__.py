@@ -10,11 +10,13 @@ import sys
 import click
 
 from engine.errors import StoreError
+from fusefs.cli.backup import backup
+from fusefs.cli.check import check
 from fusefs.cli.compact import compact
 from fusefs.cli.docker_plugin import docker_plugin
 from fusefs.cli.exit_codes import OK, OUTPUT_CLOSED, exit_code
 from fusefs.cli.mount import mount, umount
-from fusefs.cli.output import silence_stdout
+from fusefs.cli.output import printable, say, silence_stdout
 from fusefs.cli.pipeline import pipeline
 from fusefs.cli.run import run
 from fusefs.cli.status import status
@@ -44,7 +46,7 @@ def fusefs(debug: bool) -> None:
     """
 
 
-for _command in (mount, umount, status, pipeline, run, compact, docker_plugin):
+for _command in (mount, umount, status, pipeline, run, check, backup, compact, docker_plugin):
     fusefs.add_command(_command)
 
 
@@ -65,28 +67,25 @@ def _report(error: BaseException) -> None:
         error.show()
     elif isinstance(error, click.UsageError):
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        _say(f"{error.format_message()}{where}")
+        say(f"{error.format_message()}{where}")
     elif isinstance(error, click.ClickException):
-        _say(error.format_message())
+        say(error.format_message())
     elif isinstance(error, (click.Abort, KeyboardInterrupt)):
-        _say("interrupted")
+        say("interrupted")
     elif isinstance(error, (StoreError, MountError)):
-        _say(str(error))
+        say(str(error))
     elif isinstance(error, OSError):
-        _say(f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else str(error.strerror or error))
+        say(f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else str(error.strerror or error))
         silence_stdout()
     else:
-        _say(f"unexpected {type(error).__name__}: {error}")
+        say(f"unexpected {type(error).__name__}: {error}")
     if _debugging():
-        sys.excepthook(type(error), error, error.__traceback__)
+        import traceback
+
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
     elif not isinstance(error, (click.ClickException, click.Abort, StoreError, MountError, OSError, KeyboardInterrupt)):
-        _say("this is a mistake in fusefs: --debug shows where")
-
-
-def _say(message: str) -> None:
-    # Always one line, also where a name in the message has newlines.
-    line = " ".join(message.split("\n"))
-    print(f"fusefs: {line}", file=sys.stderr, flush=True)
+        say("this is a mistake in fusefs: --debug shows where")
 
 
 def _debugging() -> bool:

@@ -7,6 +7,7 @@ import click
 from fusefs.cli import output
 from fusefs.cli.exit_codes import DAMAGED
 from fusefs.cli.options import settings_from, store_options
+from fusefs.cli.repair import repair_store
 from fusefs.cli.transfer import progress
 
 if TYPE_CHECKING:
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 @click.command("check")
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each thing that was found.")
-def check(store: str | None, config: str | None, as_json: bool) -> None:
+@click.option(
+    "--repair", is_flag=True, help="Save what can be saved, and tell what is lost. Not while the store is in use."
+)
+def check(store: str | None, config: str | None, as_json: bool, repair: bool) -> None:
     """Read the whole store, and tell what is damaged: pages, names and values.
 
-    Changes nothing, and works while the store is mounted. The exit code is 5 when something was found.
+    Changes nothing without --repair, and works while the store is mounted. The exit code is 5 when something was found,
+    with --repair when something is lost.
     """
+    if repair:
+        repair_store(settings_from(store, config).object_store, as_json=as_json)
+        return
     from engine.checking import Check  # SQLite: not for --help and wrong arguments
 
     with progress("checking") as tell:

@@ -13,6 +13,7 @@ from engine.model import ScopeName
 from engine.names import check_scope_name
 from fusefs.cli.mount_options import SETTINGS, Parsed, parse, parse_umask
 from fusefs.cli.options import NAME, settings_from, store_options
+from fusefs.cli.output import say
 from fusefs.options import MountOptions
 
 _COLLECT_AFTER = 20_000, 20, 50
@@ -36,6 +37,7 @@ _COLLECT_AFTER = 20_000, 20, 50
 @click.option("--pipeline-object-limit", metavar="N", help="Objects that a pipeline may hold; 0: no limit.")
 @click.option("--run-object-expiry", metavar="N", help="Newer runs after which a run expires; 0: never.")
 @click.option("--max-object-size", metavar="SIZE", help="Largest object, like 512MiB; 0: no limit.")
+@click.option("--max-open-writers", metavar="N", help="Files open for writing at once; 0: no limit.")
 @click.option("--log-file", metavar="FILE", help="Log here. Default: the store's path and .log.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.argument("mountpoint", metavar="MOUNTPOINT")
@@ -54,8 +56,8 @@ def mount(
     given several times, the mount shows those alone; they are made when they are missing.
     """
     parsed = parse(options)
-    how = _options(parsed, flags)
     settings = settings_from(store, config, [*parsed.settings, *_given(flags)])
+    how = _options(parsed, flags, settings)
 
     from fusefs import daemon  # logging and the rest: only mounts need them
     from fusefs.mountpoint import check
@@ -70,13 +72,13 @@ def mount(
         serve, level=settings.log_level, log_file=log_file, log_required=settings.log_file is not None
     )
     if warning:
-        click.echo(f"fusefs: {warning}", err=True)
+        say(warning)
     # The kernel has the mount; this is answered by the daemon, and never from a cache.
     os.statvfs(path)
 
 
-def _options(parsed: Parsed, flags: dict[str, Any]) -> MountOptions:
-    """Flags and -o together. Raises click.UsageError and InvalidError."""
+def _options(parsed: Parsed, flags: dict[str, Any], settings: Settings) -> MountOptions:
+    """Flags, -o and settings together. Raises click.UsageError and InvalidError."""
     scope = [
         *(ScopeName.pipeline(name) for name in flags["pipelines"]),
         *(ScopeName.run(name) for name in flags["runs"]),
@@ -90,6 +92,7 @@ def _options(parsed: Parsed, flags: dict[str, Any]) -> MountOptions:
         umask=parse_umask(parsed.umask if flags["umask"] is None else flags["umask"]),
         scope=tuple(dict.fromkeys(scope)),
         leave_dead=flags["leave_dead"] or parsed.leave_dead,
+        max_open_writers=settings.max_open_writers,
     )
 
 

@@ -94,17 +94,24 @@ def _add_list(group: click.Group, scope: Decorator) -> None:
     @group.command("list")
     @store_options
     @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+    @click.option("-0", "--null", is_flag=True, help="Print the keys alone, each ended by NUL, as for xargs -0.")
     @scope
     @click.argument("prefix", metavar="[PREFIX]", type=NAME, default=b"")
-    def list_objects(store: str | None, config: str | None, as_json: bool, scope: ScopeName, prefix: bytes) -> None:
+    def list_objects(
+        store: str | None, config: str | None, as_json: bool, null: bool, scope: ScopeName, prefix: bytes
+    ) -> None:
         """List the objects whose keys start with PREFIX: a table on a terminal, else one key a line.
 
         A key that is not UTF-8 is null in the JSON, with "key_base64" beside it.
         """
+        if null and as_json:
+            raise click.UsageError("--null and --json are two forms: give one")
         with open_for(store, config, read_only=True) as opened:
             found = opened.list_objects(scope, prefix)
             if as_json:
                 output.print_json(map(_as_json, found))
+            elif null:
+                output.print_names((info.key for info in found), end=b"\0")
             elif output.is_terminal(sys.stdout):
                 rows = ((output.shown(info.key), str(info.size), output.local_time(info.mtime_ns)) for info in found)
                 output.print_table(["KEY", "SIZE", "MODIFIED"], rows, right=["SIZE"])

@@ -8,6 +8,7 @@ import click
 
 from engine.config import Settings, load_settings
 from engine.config_values import STORE, Given
+from fusefs.printable import printable
 
 if TYPE_CHECKING:
     from engine.store import Store
@@ -47,4 +48,7 @@ def open_for(store: str | None, config: str | None, *, read_only: bool = False, 
     """Open the store that the flags, the environment and the configuration name. Raises StoreError."""
     from engine import open_store  # SQLite: not for --help and wrong arguments
 
-    return open_store(settings_from(store, config).object_store, read_only=read_only, create=create)
+    opened = open_store(settings_from(store, config).object_store, read_only=read_only, create=create)
+    for trouble in opened.database.troubles.news():
+        click.echo(f"fusefs: {printable(trouble)}", err=True)
+    return opened

@@ -1,8 +1,8 @@
 """What the command prints: tables where people read, plain lines and JSON where programs do.
 
-Names are bytes, and a terminal must not obey them: there, control characters and what is not UTF-8 are shown
-escaped. Into a pipe or file goes what the name is, followed by a newline, as ls does; a name with a newline in it can
-only be told apart with --json.
+Names are bytes, and a terminal must not obey them: in tables and messages, control characters and what is not UTF-8
+are shown escaped. Into a pipe or file goes what the name is, followed by a newline, as ls does; a name with a newline
+in it can only be told apart with --null or --json.
 """
 
 import os
@@ -16,20 +16,9 @@ import click
 import msgspec
 
 from engine.model import Effects
+from fusefs.printable import printable, shown
 
-
-def shown(name: bytes) -> str:
-    """Return `name` as it is safe to show: printable characters, all others as backslash escapes."""
-    text = name.decode("utf-8", "surrogateescape")
-    return "".join(_shown_character(character) for character in text)
-
-
-def _shown_character(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if character.isprintable():
-        return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+__all__ = ["printable", "shown"]
 
 
 def json_name(field: str, name: bytes) -> dict[str, Any]:
@@ -85,11 +74,16 @@ def print_json(rows: Iterable[dict[str, Any]]) -> None:
         out.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
-def print_names(names: Iterable[bytes]) -> None:
+def print_names(names: Iterable[bytes], end: bytes = b"\n") -> None:
     """Print one name a line: as it is."""
     with stdout() as out:
         for name in names:
-            out.write(name + b"\n")
+            out.write(name + end)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print text for people, one line each, whatever names are in it."""
+    print_names(printable(line).encode() for line in lines)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
@@ -105,6 +99,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def say(message: str) -> None:
+    """Say something on stderr in one line, whatever names are in it."""
+    print(f"fusefs: {printable(' '.join(message.split(chr(10))))}", file=sys.stderr, flush=True)
 
 
 def tell_effects(effects: Effects) -> None:

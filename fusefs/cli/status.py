@@ -1,5 +1,6 @@
 """`fusefs status`: which mounts are served."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,20 @@ def status(as_json: bool, mountpoints: tuple[str, ...]) -> None:
         output.print_table(["MOUNTPOINT", "STATE", "STORE", "PROCESS"], map(_as_row, found), right=["PROCESS"])
     else:
         for each in found:
-            click.echo(f"{each.state.value}\t{each.path}")
+            click.echo(f"{each.state.value}\t{_shown(each.path)}")
     if any(each.state is not State.SERVING for each in found):
         raise click.exceptions.Exit(FAILURE)
 
 
 def _as_json(found: "Status") -> dict[str, Any]:
-    return {"mountpoint": found.path, "state": found.state.value, "store": found.store or None, "process": found.pid}
+    mountpoint = output.json_name("mountpoint", os.fsencode(found.path))
+    return {**mountpoint, "state": found.state.value, "store": found.store or None, "process": found.pid}
 
 
 def _as_row(found: "Status") -> list[str]:
-    return [found.path, found.state.value, found.store, str(found.pid or "")]
+    return [_shown(found.path), found.state.value, output.printable(found.store), str(found.pid or "")]
+
+
+def _shown(path: str) -> str:
+    # Escaped for scripts too: any user can mount at a path with a newline in it.
+    return output.shown(os.fsencode(path))

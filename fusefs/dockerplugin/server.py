@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import trio
@@ -21,6 +22,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
 
+from engine.trust import make_directory
 from fusefs.dockerplugin import binds
 from fusefs.dockerplugin.blocking import in_thread
 from fusefs.dockerplugin.driver import Volumes
@@ -106,12 +108,14 @@ def _config(fd: int) -> Config:
 def _directory(path: str) -> Iterator[None]:
     """Make the directory and hold it: two plugins would forget each other's volumes. Raises VolumeError."""
     try:
-        os.makedirs(os.path.join(path, "mount"), 0o700, exist_ok=True)
-        os.chmod(path, 0o700)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        make_directory(Path(path, "mount"))
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise VolumeError(f"{path} cannot be used: {error.strerror}") from error
     try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise VolumeError(f"{path} belongs to another user: its owner could make volumes of anything")
+        os.fchmod(fd, 0o700)
         try:
             # The kernel drops the lock of a process that dies, whatever way.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

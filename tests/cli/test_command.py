@@ -153,7 +153,7 @@ def test_help_does_not_open_the_database() -> None:
 # For people
 
 
-def on_a_terminal(environment: dict[str, str], *arguments: str) -> str:
+def on_a_terminal(environment: dict[str, str], *arguments: str, exit_code: int = 0) -> str:
     """Run the command with a terminal for its output, and return what it shows."""
     main, side = pty.openpty()
     with open(side, "wb") as terminal:
@@ -167,7 +167,7 @@ def on_a_terminal(environment: dict[str, str], *arguments: str) -> str:
                 shows += chunk
         except OSError:  # the last to have it open as a terminal has closed it
             pass
-    assert process.wait() == 0
+    assert process.wait() == exit_code
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shows.decode())
 
 

@@ -95,7 +95,7 @@ def two_dead_mounts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_several_dead_mounts_of_ours_are_taken_away(directory: Path, two_dead_mounts: list[Mount]) -> None:
-    with mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path)))) as below:
+    with mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path).resolve()))) as below:
         assert os.path.samestat(os.fstat(below), directory.stat())
     assert two_dead_mounts == [fuse_mount(directory)]
 
@@ -114,7 +114,7 @@ def test_where_mounts_cannot_be_moved(
 
     def mount(path: str) -> None:
         seen.append(list(two_dead_mounts))
-        two_dead_mounts.append(fuse_mount(Path(path)))
+        two_dead_mounts.append(fuse_mount(Path(path).resolve()))
 
     with mounted_over(str(directory), mount):
         assert seen == [[]]
@@ -124,7 +124,7 @@ def test_what_lies_below_dead_mounts_is_not_covered(directory: Path, two_dead_mo
     (directory / "k").touch()
     with (
         pytest.raises(MountError, match="is not empty"),
-        mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path)))),
+        mounted_over(str(directory), lambda path: two_dead_mounts.append(fuse_mount(Path(path).resolve()))),
     ):
         pass
     assert two_dead_mounts == []

@@ -12,7 +12,7 @@ from tests.support.scratch import make_directory, remove_directory
 @contextmanager
 def small_disk(mebibytes: int) -> Iterator[Path]:
     """A tmpfs of that size."""
-    with mounted_disk(f"mount -t tmpfs -o size={mebibytes}m fusefs-test disk") as disk:
+    with mounted_disk(f"mount -t tmpfs -o mode=700,size={mebibytes}m fusefs-test disk") as disk:
         yield disk
 
 

@@ -44,6 +44,14 @@ def promises(page: str) -> Iterator[Promise]:
             yield Promise(title, _plain(raw), tuple((path, name or "") for path, name in _TEST.findall(raw)))
 
 
+def rows(page: str) -> Iterator[Promise]:
+    """The rows of all tables of a page, with the tests that they link to."""
+    sections = re.split(r"^## (.+)$", _FENCE.sub("", page), flags=re.MULTILINE)
+    for title, body in zip(sections[1::2], sections[2::2], strict=True):
+        for raw in _items("\n".join(line for line in body.splitlines() if line.startswith("|"))):
+            yield Promise(title, _plain(raw), tuple((path, name or "") for path, name in _TEST.findall(raw)))
+
+
 def _items(body: str) -> Iterator[str]:
     """The items of lists and the rows of tables, with their markup."""
     item: list[str] = []
@@ -72,8 +80,8 @@ def _plain(raw: str) -> str:
 # What a link leads to
 
 
-def problems(promise: Promise) -> Iterator[str]:
-    """What is wrong with the tests of a promise."""
+def problems(promise: Promise, *, mounted: bool = True) -> Iterator[str]:
+    """What is wrong with the tests of a promise. `mounted`: they have to run on a mount."""
     if not promise.tests:
         yield "has no test"
     for path, name in promise.tests:
@@ -81,7 +89,7 @@ def problems(promise: Promise) -> Iterator[str]:
             yield f"{path} does not exist"
         elif (function := _module(ROOT / path).functions.get(name)) is None or not name.startswith("test_"):
             yield f"{path} has no test {name!r}"
-        elif not runs_on_a_mount(ROOT / path, name):
+        elif mounted and not runs_on_a_mount(ROOT / path, name):
             yield f"{path}#{name} runs on no mount"
         elif _marks(function.decorator_list) & {"skip", "skipif", "xfail"}:
             yield f"{path}#{name} may be left out or fail"

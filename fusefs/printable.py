@@ -1,0 +1,21 @@
+"""Names and messages for people: a terminal obeys control characters, and a line of a log is not to become two.
+
+A name is any bytes. What is printable is shown as it is, everything else by its bytes: `\\x1b`, and a backslash of the
+name as two.
+"""
+
+
+def shown(name: bytes) -> str:
+    """Return `name` as it is safe to show: printable characters, all others as backslash escapes."""
+    return printable(name.decode("utf-8", "surrogateescape").replace("\\", "\\\\"))
+
+
+def printable(text: str) -> str:
+    """Return a message on one line. Names that it quotes were shown before: backslashes stay as they are."""
+    return text if text.isprintable() else "".join(map(_character, text))
+
+
+def _character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
