@@ -8,13 +8,14 @@ its key and what is allowed. The file, all of it optional:
     pipeline_object_limit = 50      # 0: no limit
     run_object_expiry = 50          # 0: runs never expire
     max_object_size = "512MiB"      # or a number of bytes; 0: no limit
-    durability = "normal"           # full: what close() acknowledged survives a power cut, not only what fsync() did
+    durability = "normal"           # full: all that was acknowledged survives a power cut, not only what was synced
     [object_store.sqlite]
     path = "/srv/objects.db"        # relative to the file's directory, ~ is the home directory
     [object_store.NAME]             # strings that the engine NAME understands
     [mount]
     log_level = "info"              # debug, info, warning, error
     log_file = "/var/log/fusefs.log"
+    request_timeout = 60            # seconds
 
 A store is named by FUSEFS_STORE or --store in one of these ways:
 
@@ -47,6 +48,7 @@ from engine.config_values import (
     MAX_OPEN_WRITERS,
     PATH,
     PIPELINE_OBJECT_LIMIT,
+    REQUEST_TIMEOUT,
     RUN_OBJECT_EXPIRY,
     STORE,
     Durability,
@@ -72,7 +74,7 @@ class ObjectStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     run_object_expiry: int | None = None
     max_object_size: int | None = None
     durability: Durability = "normal"
-    """What survives a power cut: with "full" every Put from its close() on, else from fsync() on."""
+    """What survives a power cut: with "full" all that was acknowledged, else what was synced."""
     options: dict[str, str] = {}
     """The engine's own, for engines other than sqlite."""
 
@@ -87,10 +89,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: LogLevel = "info"
     log_file: str | None = None
     """Absolute; None: beside the store's file."""
+    request_timeout: float = 60.0
+    """The seconds within which a mount answers a request."""
     max_open_writers: int = DEFAULT_OPEN_WRITERS
     """Files that one mount has open for writing at once; 0: no limit."""
 
 
+_MOUNT_KEYS = ["log_level", "log_file", "request_timeout", "max_open_writers"]
 _OBJECT_STORE_KEYS = ["engine", "pipeline_object_limit", "run_object_expiry", "max_object_size", "durability"]
 _URL = re.compile(r"([a-z][a-z0-9+._-]*):(.*)", re.DOTALL)
 
@@ -123,6 +128,7 @@ def load_settings(
         ),
         log_level=values.get(LOG_LEVEL, "info"),
         log_file=values.get(LOG_FILE),
+        request_timeout=values.get(REQUEST_TIMEOUT, 60.0),
         max_open_writers=values.get(MAX_OPEN_WRITERS, DEFAULT_OPEN_WRITERS),
     )
 
@@ -237,7 +243,7 @@ def _from_file(config: str | None, environ: Mapping[str, str], tables: dict[str,
     source, directory = f"file {path}", os.path.dirname(path)
     _refuse_unknown(source, "", content, ["object_store", "mount"])
     for name, value in _table(source, "mount", content.get("mount", {})).items():
-        _refuse_unknown(source, "mount.", {name: value}, ["log_level", "log_file", "max_open_writers"])
+        _refuse_unknown(source, "mount.", {name: value}, _MOUNT_KEYS)
         yield Given(source, f"mount.{name}", value, directory)
     for name, value in _table(source, "object_store", content.get("object_store", {})).items():
         if name in _OBJECT_STORE_KEYS:

@@ -52,6 +52,14 @@ def test_cuts() -> None:
 
 
 @needs_a_disk
+def test_cuts_with_full_durability() -> None:
+    """Then what close(), rename() and the others acknowledged is not lost either."""
+    result = campaign("--cuts", "2", "--durability", "full")
+    assert nothing_was_found(result)
+    assert result["acknowledged"] > result["by_fsync"] > 0
+
+
+@needs_a_disk
 def test_the_control() -> None:
     """Without the store's syncing a power cut takes what fsync() acknowledged."""
     assert campaign("--cuts", "1", "--control")["lost"] > 0

@@ -13,6 +13,7 @@ from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.processes import end, start_python
 from tests.support.shared_mount import listed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -237,9 +238,7 @@ def test_space_is_reused(make_mount: MakeMount) -> None:
     for seed in range(10):
         last = written(store.pipeline / "p/k", seed, 50 * MIB)
         time.sleep(0.3)  # upkeep comes by
-    deadline = time.monotonic() + 5
-    while store_bytes(store) >= 200 * MIB and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: store_bytes(store) < 200 * MIB)
     store.unmount()
     assert store_bytes(store) < 200 * MIB
     store.mount()
