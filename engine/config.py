@@ -8,6 +8,8 @@ its key and what is allowed. The file, all of it optional:
     pipeline_object_limit = 50      # 0: no limit
     run_object_expiry = 50          # 0: runs never expire
     max_object_size = "512MiB"      # or a number of bytes; 0: no limit
+    max_pipeline_bytes = "10GiB"    # of all values of a pipeline
+    max_bytes = "100GiB"            # of all values
     durability = "normal"           # full: all that was acknowledged survives a power cut, not only what was synced
     [object_store.sqlite]
     path = "/srv/objects.db"        # relative to the file's directory, ~ is the home directory
@@ -46,6 +48,8 @@ from engine.config_values import (
     LOG_LEVEL,
     MAX_OBJECT_SIZE,
     MAX_OPEN_WRITERS,
+    MAX_PIPELINE_BYTES,
+    MAX_STORE_BYTES,
     PATH,
     PIPELINE_OBJECT_LIMIT,
     REQUEST_TIMEOUT,
@@ -73,6 +77,8 @@ class ObjectStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     pipeline_object_limit: int | None = None
     run_object_expiry: int | None = None
     max_object_size: int | None = None
+    max_pipeline_bytes: int | None = None
+    max_bytes: int | None = None
     durability: Durability = "normal"
     """What survives a power cut: with "full" all that was acknowledged, else what was synced."""
     options: dict[str, str] = {}
@@ -96,7 +102,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 _MOUNT_KEYS = ["log_level", "log_file", "request_timeout", "max_open_writers"]
-_OBJECT_STORE_KEYS = ["engine", "pipeline_object_limit", "run_object_expiry", "max_object_size", "durability"]
+_LIMITS = ["pipeline_object_limit", "run_object_expiry", "max_object_size", "max_pipeline_bytes", "max_bytes"]
+_OBJECT_STORE_KEYS = ["engine", "durability", *_LIMITS]
 _URL = re.compile(r"([a-z][a-z0-9+._-]*):(.*)", re.DOTALL)
 
 
@@ -123,6 +130,8 @@ def load_settings(
             pipeline_object_limit=values.get(PIPELINE_OBJECT_LIMIT),
             run_object_expiry=values.get(RUN_OBJECT_EXPIRY),
             max_object_size=values.get(MAX_OBJECT_SIZE),
+            max_pipeline_bytes=values.get(MAX_PIPELINE_BYTES),
+            max_bytes=values.get(MAX_STORE_BYTES),
             durability=values.get(DURABILITY, "normal"),
             options=tables.get(engine, {}),
         ),

@@ -21,6 +21,7 @@ MAX_BYTES = 2**63 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
+Seconds = Annotated[float, msgspec.Meta(ge=1, le=3600)]
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\A[^\0]+\Z")]
 Durability = Literal["normal", "full"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -55,10 +56,16 @@ PATH = "object_store.sqlite.path"
 PIPELINE_OBJECT_LIMIT = "object_store.pipeline_object_limit"
 RUN_OBJECT_EXPIRY = "object_store.run_object_expiry"
 MAX_OBJECT_SIZE = "object_store.max_object_size"
+MAX_PIPELINE_BYTES = "object_store.max_pipeline_bytes"
+MAX_STORE_BYTES = "object_store.max_bytes"
 DURABILITY = "object_store.durability"
 LOG_LEVEL = "mount.log_level"
 LOG_FILE = "mount.log_file"
+REQUEST_TIMEOUT = "mount.request_timeout"
 MAX_OPEN_WRITERS = "mount.max_open_writers"
+
+_SIZES = (MAX_OBJECT_SIZE, MAX_PIPELINE_BYTES, MAX_STORE_BYTES)
+_A_SIZE = 'a number of bytes or a size like "512MiB", 0 for no limit, below 8 EiB'
 
 KEYS = {
     ENGINE: Key(Text, "sqlite or the name of an installed engine", "FUSEFS_ENGINE"),
@@ -68,12 +75,13 @@ KEYS = {
         Count, f"a whole number from 0 (no limit) to {MAX_COUNT}", "FUSEFS_PIPELINE_OBJECT_LIMIT"
     ),
     RUN_OBJECT_EXPIRY: Key(Count, f"a whole number from 0 (never) to {MAX_COUNT}", "FUSEFS_RUN_OBJECT_EXPIRY"),
-    MAX_OBJECT_SIZE: Key(
-        Bytes, 'a number of bytes or a size like "512MiB", 0 for no limit, below 8 EiB', "FUSEFS_MAX_OBJECT_SIZE"
-    ),
+    MAX_OBJECT_SIZE: Key(Bytes, _A_SIZE, "FUSEFS_MAX_OBJECT_SIZE"),
+    MAX_PIPELINE_BYTES: Key(Bytes, _A_SIZE, "FUSEFS_MAX_PIPELINE_BYTES"),
+    MAX_STORE_BYTES: Key(Bytes, _A_SIZE, "FUSEFS_MAX_BYTES"),
     DURABILITY: Key(Durability, "normal or full", "FUSEFS_DURABILITY"),
     LOG_LEVEL: Key(LogLevel, "debug, info, warning or error", "FUSEFS_LOG_LEVEL"),
     LOG_FILE: Key(Text, "the path of a file, in UTF-8"),
+    REQUEST_TIMEOUT: Key(Seconds, "a number of seconds from 1 to 3600", "FUSEFS_REQUEST_TIMEOUT"),
     MAX_OPEN_WRITERS: Key(Count, f"a whole number from 0 (no limit) to {MAX_COUNT}", "FUSEFS_MAX_OPEN_WRITERS"),
 }
 
@@ -95,7 +103,7 @@ def checked(given: Given) -> Any:
     """The value in its own type, paths absolute."""
     key = KEYS[given.key]
     value = given.value
-    if given.key == MAX_OBJECT_SIZE and isinstance(value, str):
+    if given.key in _SIZES and isinstance(value, str):
         value = parse_size(value)
     elif given.key == LOG_LEVEL and isinstance(value, str):
         value = value.lower()

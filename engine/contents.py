@@ -63,6 +63,11 @@ class Contents:
     def shares_catalog(self) -> bool:
         return self._embedded is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether to read a small value may take longer than to look something up in the catalog."""
+        return self._embedded is None and self.engine.waits
+
     def read(self, content: int, offset: int, length: int) -> bytes:
         """Up to `length` bytes of a value from `offset`. Raises InternalError when the engine has lost it."""
         if not content or length <= 0:

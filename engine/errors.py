@@ -2,15 +2,15 @@
 
     StoreError
     ├── NotFoundError            ├── QuotaError
-    ├── ExistsError              ├── OutOfSpaceError
-    ├── InvalidError             ├── TooManyOpenError
-    │   ├── NameTooLongError     ├── NoAttributeError
-    │   └── OpenError            ├── ReadOnlyError
-    ├── NotPermittedError        ├── UnavailableError
-    ├── NotDirectoryError        ├── DamagedError
-    ├── IsDirectoryError         └── InternalError
-    ├── NotEmptyError
-    └── TooLargeError
+    ├── ExistsError              ├── StoreFullError
+    ├── InvalidError             ├── OutOfSpaceError
+    │   ├── NameTooLongError     ├── TooManyOpenError
+    │   └── OpenError            ├── NoAttributeError
+    ├── NotPermittedError        ├── ReadOnlyError
+    ├── NotDirectoryError        ├── UnavailableError
+    ├── IsDirectoryError         ├── TimedOutError
+    ├── NotEmptyError            ├── DamagedError
+    └── TooLargeError            └── InternalError
 
 The engine knows no errno: the mount and the command have one table each. A message says what was wrong
 and, where somebody can do something about it, what.
@@ -62,7 +62,11 @@ class TooLargeError(StoreError):
 
 
 class QuotaError(StoreError):
-    """The values of a pipeline, or of the store, would be over their limit in bytes."""
+    """The values of a pipeline would be over its limit in bytes."""
+
+
+class StoreFullError(StoreError):
+    """The values of the store would be over its max_bytes."""
 
 
 class OutOfSpaceError(StoreError):
@@ -83,6 +87,10 @@ class ReadOnlyError(StoreError):
 
 class UnavailableError(StoreError):
     """The store is held by somebody else for longer than we wait."""
+
+
+class TimedOutError(StoreError):
+    """It took longer than it may. Whether it happens after all is not known."""
 
 
 class DamagedError(StoreError):

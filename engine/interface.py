@@ -60,6 +60,9 @@ class ObjectEngine(ABC):
     persistent: ClassVar[bool] = True
     """False: the content is gone with the process."""
 
+    waits: ClassVar[bool] = True
+    """Whether reading may wait for a disk or a network: then the mount reads in threads, small values too."""
+
     # A class without state is complete, hence the three empty methods that are not abstract.
     def __init__(self, options: Mapping[str, str]) -> None:  # noqa: B027
         """Open the engine with what the configuration says; "location" is the part of a --store URL after NAME:.

@@ -16,6 +16,7 @@ class MemoryEngine(ObjectEngine):
     """Keeps values until it is closed or the process ends. Two of them share nothing."""
 
     persistent: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Make an empty engine. It has no options: InvalidError for any but an empty "location"."""

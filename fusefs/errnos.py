@@ -16,12 +16,15 @@ ERRNO_OF: dict[type[errors.StoreError], int] = {
     errors.NotEmptyError: errno.ENOTEMPTY,
     errors.TooLargeError: errno.EFBIG,
     errors.OutOfSpaceError: errno.ENOSPC,
+    errors.StoreFullError: errno.ENOSPC,
     errors.QuotaError: errno.EDQUOT,
     errors.TooManyOpenError: errno.ENFILE,
     errors.NoAttributeError: errno.ENODATA,
     errors.ReadOnlyError: errno.EROFS,
     # The store is locked by somebody else for longer than we wait: nothing that a program could act upon by its errno.
     errors.UnavailableError: errno.EIO,
+    # ETIMEDOUT would be clearer, but read(2), write(2) and close(2) do not have it on disks.
+    errors.TimedOutError: errno.EIO,
     errors.DamagedError: errno.EIO,
     errors.InternalError: errno.EIO,
     errors.StoreError: errno.EIO,

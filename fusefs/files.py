@@ -4,13 +4,14 @@ import os
 
 from engine.catalog.puts import How
 from engine.drafts import SMALL_BYTES
-from engine.errors import InternalError, StoreError, TooLargeError
+from engine.errors import InternalError, StoreError, TimedOutError, TooLargeError
 from fusefs.callers import Caller
 from fusefs.closers import Closing, closing
+from fusefs.durability import sync
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
 from fusefs.openers import Openers
 from fusefs.opening import Opening
-from fusefs.publication import Publication, sync
+from fusefs.publication import Publication
 from fusefs.reading import ReadAhead
 from fusefs.state import MountState
 from fusefs.writers import PrivateCopy, Writers
@@ -23,15 +24,20 @@ class Files:
         self._state = state
         self._publication = publication
         self._opening = opening
-        self._readahead = ReadAhead(state.store.contents)
+        self._readahead = ReadAhead(state)
         self._openers = Openers()
+        self._reads_at_once = not state.store.contents.waits
 
     async def open(self, ino: int, flags: int, caller: Caller) -> int:
         """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
         number = self._opening.open(ino, flags, caller)
         handle = self._state.handles[number]
         if flags & os.O_TRUNC and isinstance(handle, WriteHandle) and handle.copy.spool.size:
-            await self.truncate_copy(handle.writers, handle.copy, 0)
+            try:
+                await self.truncate_copy(handle.writers, handle.copy, 0)
+            except BaseException:
+                await self.release(number)  # the kernel hears of no handle
+                raise
         return number
 
     async def read(self, number: int, offset: int, length: int) -> bytes | bytearray | memoryview:
@@ -39,7 +45,7 @@ class Files:
         handle = self._state.handles[number]
         if isinstance(handle, ReadHandle):
             node = handle.node
-            if node.size <= SMALL_BYTES:
+            if node.size <= SMALL_BYTES and self._reads_at_once:
                 return self._state.store.contents.read(node.content, offset, length)
             return await self._readahead.read(node.content, node.size, offset, length)
         return self._read_private(handle, offset, length)
@@ -76,7 +82,10 @@ class Files:
         return len(data)
 
     def _begin_change(self, writers: Writers, copy: PrivateCopy, end: int) -> None:
-        """Before a copy is changed up to the position `end`. Raises TooLargeError, and why an earlier change failed."""
+        """Before a copy is changed up to the position `end`.
+
+        Raises TooLargeError, QuotaError and StoreFullError, and why an earlier change failed.
+        """
         if copy.failure is not None:
             raise copy.failure
         self._check_size(writers, copy, end)
@@ -88,10 +97,12 @@ class Files:
 
     def _check_size(self, writers: Writers, copy: PrivateCopy, end: int) -> None:
         most = self._state.max_object_size
-        if most:
-            base = writers.base.size if copy.how is How.APPEND and writers.base is not None else 0
-            if base + end > most:
-                raise TooLargeError(f"an object of this store has at most {most} bytes")
+        before = 0 if writers.base is None else writers.base.size
+        size = end + (before if copy.how is How.APPEND else 0)
+        if most and size > most:
+            raise TooLargeError(f"an object of this store has at most {most} bytes")
+        if size > SMALL_BYTES and not copy.unlinked:  # a smaller value is looked at when it is closed
+            self._state.store.tree.require_possible(writers.parent, size, before)
 
     async def truncate(self, number: int, size: int) -> Writers:
         """ftruncate(2). Raises StoreError."""
@@ -101,6 +112,7 @@ class Files:
         handle.note_change()
         self._opening.note_change(writers, handle.opener)
         if handle.copy.how is How.APPEND:
+            await handle.copy.spool.settle()
             self._turn_into_edit(handle)
         await self.truncate_copy(writers, handle.copy, size)
         return writers
@@ -108,7 +120,11 @@ class Files:
     async def truncate_copy(self, writers: Writers, copy: PrivateCopy, size: int) -> None:
         """Cut or lengthen a private copy. Raises StoreError."""
         self._begin_change(writers, copy, size)
-        await copy.spool.truncate(size)
+        try:
+            await copy.spool.truncate(size)
+        except TimedOutError as error:
+            self._publication.spoil(writers, copy, error)
+            raise
 
     def _turn_into_edit(self, handle: WriteHandle) -> None:
         """A handle that appends cuts the value: from here on it replaces it, by what it had and appended itself."""
@@ -159,7 +175,7 @@ class Files:
         """The last descriptor is closed."""
         handle = self._state.handles.pop(number)
         if isinstance(handle, WriteHandle):
-            await self._publication.release(handle)
+            self._publication.release(handle)
         elif isinstance(handle, PeekHandle):
             self._publication.release_peek(handle)
         elif isinstance(handle, ReadHandle):
@@ -174,5 +190,4 @@ class Files:
             await self._publication.publish_now(writers, copy)
         finally:
             writers.last = None
-            self._publication.abandon(writers, copy)
-            self._publication.let_go(copy)
+            self._publication.discard(writers, copy)

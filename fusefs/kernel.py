@@ -14,6 +14,7 @@ import pyfuse3
 import trio
 
 from engine.model import Removed
+from fusefs.pulse import Pulse
 
 LONG_S = 60.0
 """How long the kernel may keep entries and attributes without asking."""
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 class KernelCache:
     """The kernel's references to inodes, and which of them it may hold under a name for long."""
 
-    def __init__(self) -> None:
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
         self._send, self._receive = trio.open_memory_channel[tuple[int, bytes]](math.inf)
         self._known: dict[int, int] = {}
         """The kernel's references to each inode, times two; and one when it may hold the inode under a name for long.
@@ -90,9 +92,12 @@ class KernelCache:
                 log.debug("attributes of inode %d were not cached: %s", ino, error)
 
     async def drop(self, parent: int, name: bytes, ino: int) -> None:
-        """Have an entry forgotten before this returns, or at least asked for, if its directory is busy for long."""
+        """Have an entry forgotten before this returns, or at least asked for, if its directory is busy for long.
+
+        Raises TimedOutError.
+        """
         self._note_dropped(ino)
-        with trio.move_on_after(_WAIT_AT_MOST_S):
+        with self._pulse.bounded(), trio.move_on_after(_WAIT_AT_MOST_S):
             await trio.to_thread.run_sync(_invalidate, parent, name, abandon_on_cancel=True)
 
 

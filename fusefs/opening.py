@@ -205,7 +205,7 @@ class Opening:
         self._copies += 1
         base = None if replaces or how is How.APPEND else writers.base
         content, size = (0, 0) if base is None else (base.content, base.size)
-        spool = SpillingDraft(self._state.store.contents, self._state.nursery, content, size)
+        spool = SpillingDraft(self._state.store.contents, self._state.background, content, size)
         copy = PrivateCopy(self._copies, how, spool)
         copy.origin = 0 if writers.base is None else writers.base.ino
         # A writer that creates the name and writes nothing has created it all the same.

@@ -18,13 +18,14 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 from engine.errors import DamagedError, InternalError, StoreError
 from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes, UnsupportedError
+from fusefs.durability import durable, sync
 from fusefs.errnos import errno_of
 from fusefs.files import Files
 from fusefs.handles import DirectoryHandle
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.packing import add_entries, caller, file, packed
-from fusefs.publication import Publication, sync
+from fusefs.publication import Publication
 from fusefs.serving import Serving
 from fusefs.state import MountState, StaleError
 
@@ -129,15 +130,18 @@ class Operations(pyfuse3.Operations):
         await sync(self._state)
 
     @handler
+    @durable
     async def mkdir(self, parent: InodeT, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         node = self._names.make_directory(parent, name, self._masked(mode, ctx), ctx.uid, ctx.gid)
         return self._looked_up(node, self._names.timeout(node))
 
     @handler
+    @durable
     async def rmdir(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._names.remove_directory(parent, name)
 
     @handler
+    @durable
     async def symlink(self, parent: InodeT, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         node = self._names.make_symlink(parent, name, target, ctx.uid, ctx.gid)
         return self._looked_up(node, self._names.timeout(node))
@@ -147,10 +151,12 @@ class Operations(pyfuse3.Operations):
         return self._attributes.read_link(inode)
 
     @handler
+    @durable
     async def unlink(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._names.remove(parent, name, ctx.pid)
 
     @handler
+    @durable
     async def rename(
         self,
         parent_old: InodeT,
@@ -169,6 +175,7 @@ class Operations(pyfuse3.Operations):
         await self._names.rename(parent_old, name_old, parent_new, name_new, replace=replace, pid=ctx.pid)
 
     @handler
+    @durable
     async def mknod(
         self, parent: InodeT, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> EntryAttributes:
@@ -226,6 +233,7 @@ class Operations(pyfuse3.Operations):
         return packed(node, seconds, seconds)
 
     @handler
+    @durable
     async def setattr(
         self,
         inode: InodeT,
@@ -254,16 +262,18 @@ class Operations(pyfuse3.Operations):
         return self._attributes.list_xattrs(inode)
 
     @handler
+    @durable
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._attributes.set_xattr(inode, name, value, ctx.uid)
 
     @handler
+    @durable
     async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._attributes.remove_xattr(inode, name, ctx.uid)
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        space = self._state.store.tree.space()
+        space = self._state.store.tree.space(self._state.scope.only_pipeline)
         result = pyfuse3.StatvfsData()
         result.f_bsize = result.f_frsize = _FRAGMENT_BYTES
         result.f_blocks = space.total_bytes // _FRAGMENT_BYTES

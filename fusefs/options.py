@@ -19,6 +19,8 @@ class MountOptions:
     """
     scope: tuple[ScopeName, ...] = ()
     """The pipelines and runs that are shown, and made when they are missing; none: the whole store."""
+    request_timeout: float = 60.0
+    """The seconds within which a request is answered, if need be by an error."""
     leave_dead: bool = False
     """At SIGTERM leave the mount where it is, dead: for jobs that go on, and for the next daemon to take over."""
     max_open_writers: int = DEFAULT_OPEN_WRITERS

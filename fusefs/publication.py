@@ -2,12 +2,11 @@
 
 import logging
 
-import trio
-
 from engine.catalog.puts import How, Put
 from engine.errors import FAULTS, StoreError
 from engine.model import Node
 from engine.publishing import Published
+from fusefs.durability import sync
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
@@ -34,30 +33,30 @@ class Publication:
             raise copy.failure
         if not copy.changed or copy.unlinked:
             return
-        if not copy.prepared:
-            try:
-                if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
-                    await copy.spool.settle()
-                self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
-            except StoreError as error:
-                # The writer is told now, so it is not to be published later.
-                self.spoil(writers, copy, error)
-                raise
-            copy.prepared = copy.has_intent = True
-            if self._state.store.syncs_closes:
-                await self._sync(handle)
-        await self.uncache(handle)
-
-    async def _sync(self, handle: WriteHandle) -> None:
-        """What was just acknowledged is to survive a power cut. Raises StoreError."""
         try:
-            await sync(self._state)
+            if not copy.prepared:
+                await self._prepare(writers, copy)
+            await self.uncache(handle)
         except StoreError as error:
-            self.spoil(handle.writers, handle.copy, error)
+            # The writer is told now, so it is not to be published later.
+            self.spoil(writers, copy, error)
             raise
 
+    async def _prepare(self, writers: Writers, copy: PrivateCopy) -> None:
+        if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
+            await copy.spool.settle()
+        if copy.failure is not None:  # meanwhile
+            raise copy.failure
+        self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
+        copy.prepared = copy.has_intent = True
+        if self._state.store.syncs_closes:
+            await sync(self._state)
+
     async def uncache(self, handle: WriteHandle) -> None:
-        """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked."""
+        """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked.
+
+        Raises StoreError.
+        """
         writers = handle.writers
         if writers.base is None or self._state.writers.at(writers.parent, writers.name) is not writers:
             # The name is new, or has lost what it stood for: others may have to make way.
@@ -145,8 +144,11 @@ class Publication:
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False
         await copy.spool.settle()
+        if copy.failure is not None:  # meanwhile
+            raise copy.failure
         published = self.publish(writers, copy, last=False)
-        assert published is not None
+        if published is None:
+            return  # another fsync was quicker
         # The draft goes on from what was published, whatever becomes of the name.
         self._state.store.contents.pin(published.node.content)
         self.let_go(copy)
@@ -155,22 +157,33 @@ class Publication:
         self._state.kernel.drop_attributes(writers.ino)
         if copy.how is How.APPEND:
             copy.spool.draft.close()
-            copy.spool = SpillingDraft(self._state.store.contents, self._state.nursery)
+            copy.spool = SpillingDraft(self._state.store.contents, self._state.background)
         elif copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
 
+    def discard(self, writers: Writers, copy: PrivateCopy) -> None:
+        """Give up a copy that nobody has open, once no thread has it any more."""
+
+        async def when_idle() -> None:
+            await copy.spool.idle()
+            self.abandon(writers, copy)
+            self.let_go(copy)
+
+        self._state.background.now_or_later(when_idle(), now=not copy.spool.busy)
+
     def abandon(self, writers: Writers, copy: PrivateCopy) -> None:
-        """Give up a copy that has nothing to publish."""
+        """Give up a copy that has nothing to publish, and that no thread has."""
         try:
             self._publisher.abandon(copy.spool.draft, writers.ino, copy.number if copy.has_intent else None)
         except StoreError as error:
             log.error("a value that was not published could not be deleted yet: %s", error)
         copy.has_intent = False
 
-    async def release(self, handle: WriteHandle) -> None:
+    def release(self, handle: WriteHandle) -> None:
         """At RELEASE: publish the copy with its last handle, and end the private inode with its last copy.
 
-        Nobody waits for the answer: what goes wrong can only be told to the log.
+        Nobody waits for the answer: what goes wrong can only be told to the log. And the kernel sends a dozen only
+        before it has answers, so it has them at once where a thread is to be waited for.
         """
         writers, copy = handle.writers, handle.copy
         writers.note_release(handle.opener.pid)
@@ -182,20 +195,22 @@ class Publication:
         if not copy.holders:
             if writers.edit is copy:
                 writers.edit = None
-            await self._finish(writers, copy)
-        if not writers.handles and not writers.expected:
+            # Not prepared: a write after the last FLUSH, as by a process that was handed the descriptor.
+            ready = copy.prepared or not copy.to_be_published or copy.spool.settles_at_once
+            now = ready and not copy.spool.busy
+            self._state.background.now_or_later(self._finish(writers, copy, later=now), now=now)
+        elif not writers.handles and not writers.expected:
             self._state.writers.end(writers)
 
-    async def _finish(self, writers: Writers, copy: PrivateCopy) -> None:
+    async def _finish(self, writers: Writers, copy: PrivateCopy, *, later: bool) -> None:
+        """`later`: as in `publish`, which is for requests: behind them nobody settles."""
         try:
-            if not copy.to_be_published:
-                await copy.spool.idle()
-            elif not copy.prepared:
-                # A write after the last FLUSH, as by a process that was handed the descriptor.
-                await copy.spool.settle()
+            await copy.spool.idle()
+            if copy.to_be_published and not copy.prepared:
+                await copy.spool.settle(patiently=True)
             # Only now: somebody may have opened the private inode meanwhile.
             last = not writers.handles and not writers.expected
-            published = self.publish(writers, copy, last=last, later=True)
+            published = self.publish(writers, copy, last=last, later=later)
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node)
                 self._keep_for_peeking(copy, published.node)
@@ -208,6 +223,8 @@ class Publication:
                 log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
                 self._give_up(writers, copy)
         self._end(writers, copy)
+        if not writers.handles and not writers.expected:
+            self._state.writers.end(writers)
 
     def _give_up(self, writers: Writers, copy: PrivateCopy) -> None:
         """Its last writer is gone, and it is not published; who reads it by its name has it for as long as open."""
@@ -272,9 +289,3 @@ class Publication:
             mtime_ns=writers.mtime_ns,
             xattrs=writers.xattrs,
         )
-
-
-async def sync(state: MountState) -> None:
-    """Return once everything published so far survives a power cut. Raises StoreError."""
-    state.store.publisher.settle()
-    await trio.to_thread.run_sync(state.store.sync)

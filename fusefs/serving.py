@@ -25,6 +25,8 @@ from typing import Any, Protocol, TypeVar
 import pyfuse3
 import trio
 
+from fusefs.pulse import Pulse
+
 _TURN_NS = 1_000_000
 """For how long requests are served before timers, and what comes back from threads, have a turn."""
 _TURNS_NS = 4_000_000
@@ -54,8 +56,9 @@ class Turns(Protocol):
 class Serving:
     """The tasks that serve the requests of this process's mount."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, pulse: Pulse) -> None:
         self._turns = turns
+        self._pulse = pulse
         self._poll = select.poll()
         self._polled: int | None = None
         self._turn_ends = self._settled_by = 0
@@ -75,6 +78,7 @@ class Serving:
         """Run the rest of a handler that has to wait for the first time: others are served meanwhile."""
         if self._spares:
             self._spares.pop()()
+        self._pulse.begin_waiting()
         try:
             while True:
                 try:
@@ -86,6 +90,8 @@ class Serving:
         except StopIteration as done:
             result: Result = done.value
             return result
+        finally:
+            self._pulse.end_waiting()
 
     async def give_turn(self) -> None:
         """Let the rest of the mount run, if it has not for a while."""

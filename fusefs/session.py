@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import pyfuse3
 import trio
@@ -19,8 +19,10 @@ import trio
 from engine import Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
+from fusefs.background import Background
 from fusefs.bare import protect
 from fusefs.errors import MountError
+from fusefs.heartbeat import Heartbeat
 from fusefs.kernel import read_further_ahead
 from fusefs.mountinfo import mount_at
 from fusefs.mountpoint import mounted_over
@@ -28,10 +30,11 @@ from fusefs.operations import Operations
 from fusefs.options import MountOptions
 from fusefs.presence import present
 from fusefs.printable import printable
+from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.serving import Serving
 from fusefs.state import MountState
-from fusefs.watchdog import watched
+from fusefs.watchdog import open_control, watched
 
 FILESYSTEM_TYPE = "fusefs"
 
@@ -48,7 +51,10 @@ _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _LEAVE_S = 5.0
 """How long SIGTERM waits for writers where the mount is left dead: container engines kill after ten seconds."""
-_REQUESTS_AT_ONCE = 50
+_PATIENCE_S = 10.0
+"""How long the event loop waits for a thread that writes."""
+_REQUESTS_AT_ONCE = 1000
+"""Each that waits has a task and a buffer of its own; one more waits until another is answered."""
 _USUAL_UMASK = 0o022
 
 log = logging.getLogger(__name__)
@@ -60,21 +66,31 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
     `ready` is called once when the mount answers. Raises StoreError and MountError.
     """
     scope = Scope(options.scope)
-    with present(mountpoint), open_store(settings) as store:
+    with present(mountpoint), closing(Heartbeat()) as heartbeat, open_store(settings) as store:
         _log_troubles(store)
-        state = MountState(store, scope, options.max_open_writers)
+        # Before it is mounted: where that cannot be written, there is no mount to be left dead.
+        store.sessions.ensure()
+        pulse = Pulse(options.request_timeout, heartbeat.beat)
+        state = MountState(store, scope, pulse, options.max_open_writers)
         _prepare_scope(state, options)
-        serving = Serving(state)
+        serving = Serving(state, pulse)
 
         def greeted() -> None:
             ready()
             # Not yet: what the kernel makes of our greeting comes after this.
-            state.nursery.start_soon(_read_further_ahead, mountpoint)
+            state.nursery.start_soon(_set_up_connection, mountpoint)
 
         operations = Operations(state, serving, greeted, options.umask)
         with mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below:
             log.info("store %s, mounted on %s", settings.path, mountpoint)
-            _run(state, serving, mountpoint, below, leave_dead=options.leave_dead)
+            with _left_dead_after_errors(), watched(mountpoint, below, heartbeat, options.request_timeout):
+                trio.run(_serve, state, serving, mountpoint, options.leave_dead)
+                if heartbeat.given_up:
+                    raise MountError(f"the event loop did not turn for {options.request_timeout:g} seconds")
+                if options.leave_dead and mount_at(os.fsencode(mountpoint)) is not None:
+                    with suppress(OSError):
+                        protect(below)
+            log.info("stopped serving %s", mountpoint)
 
 
 def _prepare_scope(state: MountState, options: MountOptions) -> None:
@@ -87,20 +103,16 @@ def _prepare_scope(state: MountState, options: MountOptions) -> None:
         state.report(effects)
 
 
-def _run(state: MountState, serving: Serving, mountpoint: str, below: int, *, leave_dead: bool) -> None:
+@contextmanager
+def _left_dead_after_errors() -> Iterator[None]:
     logging.getLogger("pyfuse3").addFilter(_matters)
     try:
-        with watched(mountpoint, below):
-            trio.run(_serve, state, serving, mountpoint, leave_dead)
-            if leave_dead and mount_at(os.fsencode(mountpoint)) is not None:
-                with suppress(OSError):
-                    protect(below)
+        yield
     except BaseException:
         log.exception("the mount cannot go on and is left dead")
-        pyfuse3.close(unmount=False)
         raise
-    pyfuse3.close(unmount=False)
-    log.info("stopped serving %s", mountpoint)
+    finally:
+        pyfuse3.close(unmount=False)
 
 
 def _matters(record: logging.LogRecord) -> bool:
@@ -127,22 +139,53 @@ def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: st
 
 async def _serve(state: MountState, serving: Serving, mountpoint: str, leave_dead: bool) -> None:
     state.store.database.adopt()
+    state.store.database.writes.patience_s = min(_PATIENCE_S, state.pulse.seconds / 2)
     state.store.sessions.ensure()
     async with trio.open_nursery() as nursery:
-        state.nursery = nursery
-        nursery.start_soon(_leave_at_signal if leave_dead else _unmount_at_signal, state, mountpoint)
-        nursery.start_soon(state.kernel.run)
-        nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
-        nursery.start_soon(_repeat, "upkeep", _sweep, state)
-        nursery.start_soon(_repeat, "recovery of what the dead left", _recover, state)
-        await serving.serve(_REQUESTS_AT_ONCE)
+        nursery.start_soon(state.pulse.run)
+        async with trio.open_nursery() as behind:
+            state.nursery = behind
+            state.background = Background(behind, state.pulse)
+            nursery.start_soon(_leave_at_signal if leave_dead else _unmount_at_signal, state, mountpoint)
+            nursery.start_soon(state.kernel.run)
+            nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
+            nursery.start_soon(_repeat, "upkeep", _sweep, state)
+            nursery.start_soon(_repeat, "recovery of what the dead left", _recover, state)
+            await serving.serve(_REQUESTS_AT_ONCE)
+            # The last request may have left a transaction open; threads that are waited for now wait for its lock.
+            state.settle()
+            trio.lowlevel.spawn_system_task(_end_anyway, state.pulse.seconds / 2, mountpoint)
         nursery.cancel_scope.cancel()
 
 
-async def _read_further_ahead(mountpoint: str) -> None:
+async def _end_anyway(seconds: float, mountpoint: str) -> None:
+    """End while a thread waits for a disk or an engine, which cannot be cancelled: what was acknowledged is kept."""
+    await trio.sleep(seconds)
+    log.error("%s is not served any more, and the disk does not answer: what was closed is published later", mountpoint)
+    logging.shutdown()
+    os._exit(1)
+
+
+async def _set_up_connection(mountpoint: str) -> None:
     mount = mount_at(os.fsencode(mountpoint))
     if mount is not None and mount.ours:
         read_further_ahead(mount.connection)
+        _send_more_at_once(mount.connection)
+
+
+def _send_more_at_once(connection: int) -> None:
+    """Have the kernel send more than 12 requests that nobody waits for: RELEASE is one, and so is reading ahead, which
+    may wait for a disk and would keep Puts from being published.
+    """
+    for name in ("max_background", "congestion_threshold"):
+        try:
+            control = open_control(connection, name)
+            try:
+                os.write(control, b"%d" % _REQUESTS_AT_ONCE)
+            finally:
+                os.close(control)
+        except OSError as error:
+            log.debug("%s is left as it is: %s", name, error)
 
 
 async def _leave_at_signal(state: MountState, mountpoint: str) -> None:

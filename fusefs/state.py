@@ -8,12 +8,14 @@ from pathlib import Path
 import trio
 
 from engine.errors import StoreError
-from engine.model import Attributes, Effects, Kind, Node, NodeRow
+from engine.model import PIPELINES_INO, RUNS_INO, Attributes, Effects, Kind, Node, NodeRow
 from engine.store import Store
 from engine.upkeep import News
+from fusefs.background import Background
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
 from fusefs.printable import shown
+from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.writers import Writers
 from fusefs.writertable import WriterTable
@@ -34,16 +36,19 @@ class StaleError(Exception):
 class MountState:
     """One mount. Everything in it belongs to the event loop."""
 
-    def __init__(self, store: Store, scope: Scope, max_open_writers: int = 0) -> None:
+    def __init__(self, store: Store, scope: Scope, pulse: Pulse, max_open_writers: int = 0) -> None:
         self.store = store
         self.scope = scope
+        self.pulse = pulse
         self.max_open_writers = max_open_writers
         """How many files may be open for writing at once; 0: no limit."""
-        self.kernel = KernelCache()
+        self.kernel = KernelCache(pulse)
         self.writers = WriterTable(store)
         self.handles = HandleTable()
         self.nursery: trio.Nursery
-        """Background work of the mount; set by the session before the first request."""
+        """What goes on behind requests, and is waited for at the end; set by the session before the first request."""
+        self.background: Background
+        """What threads do for requests; set at the same time."""
         self.at_risk: Counter[int] = Counter()
         """Objects that a Put about to be published would evict: their names are not to be cached."""
         self.directories: dict[int, Node] = {}
@@ -65,6 +70,8 @@ class MountState:
         """Objects looked up or listed last, for the open that follows; right until `retire` or news take them out."""
         self._before: dict[int, Node] = {}
         """The same of those before: when there are many of the last ones, they take the place of these."""
+        self._swept: set[int] = set()
+        """Runs and pipelines that were taken away as a whole: what is remembered of their objects may be deleted."""
         self._listed: deque[list[NodeRow]] = deque()
         """What was listed last, as it was read: most of it is never asked for, and the rest is taken in then."""
         self._listed_count = 0
@@ -153,7 +160,12 @@ class MountState:
 
     def value(self, ino: int) -> Node | None:
         """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
-        node = self._recall(ino) or self.store.tree.node(ino)
+        node = self._recall(ino)
+        if node is None:
+            node = self.store.tree.node(ino)
+        elif self._swept and node.scope in self._swept:
+            self.store.database.writes.read_anew()  # a thread of ours sweeps
+            node = self.store.tree.node(ino)
         return node if node is not None else self.lost(ino)
 
     def lost(self, ino: int) -> Node | None:
@@ -167,6 +179,15 @@ class MountState:
         if known is not None:
             self._open[node.ino] = node, known[1]
 
+    def _sweep(self, ino: int) -> None:
+        """A run or a pipeline is taken away, with all that is in it."""
+        self._swept.add(ino)
+        if len(self._swept) > _REMEMBERED:
+            self._swept = {ino}
+            self._recent, self._before = {}, {}
+            self._listed.clear()
+            self._listed_count = 0
+
     def retire(self, node: Node) -> None:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
         self._drop_recent(node.ino)
@@ -179,6 +200,8 @@ class MountState:
         if not news.parent:
             self.kernel.drop_attributes(news.ino)
         elif news.ino:
+            if news.parent in (PIPELINES_INO, RUNS_INO):
+                self._sweep(news.ino)
             recent = self._recall(news.ino)
             if recent is not None:
                 self.retire(recent)
@@ -257,6 +280,7 @@ class MountState:
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
             log.info("expired %s", shown(gone.path))
+            self._sweep(gone.ino)
             # Also where its own name is not cached: with it go the entries below, for who works inside the run.
             self.kernel.drop_name_soon(gone.parent, gone.name)
             self.sweep_now.set()

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InternalError, ReadOnlyError
+from engine.errors import InternalError, ReadOnlyError, UnavailableError
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
+
+_ONCE_MORE_S = 0.01
 
 
 class Operation:
@@ -53,6 +55,10 @@ class Writes:
         self._database = database
         self.lock = threading.RLock()
         """Held while SQLite has a transaction of ours open that may write."""
+        self.patience_s = 10.0
+        """How long `lock` is waited for."""
+        self._waited_in_vain = False
+        """Whether the last who waited for it did so in vain."""
         self._writer: int | None = None
         """The thread that is in an operation; set and cleared by itself."""
         self._shared = False
@@ -67,6 +73,10 @@ class Writes:
         """What statements outside of operations found, for as long as they would find the same; None out of turn."""
         self.count = 0
         """How many operations there were."""
+        self.grown = 0
+        """By how many bytes the operations of this transaction of SQLite's have made the values of the store grow."""
+        self._grown_before = 0
+        """The same when the last of them began."""
         self.known: dict[str, Any] = {}
         """What has been found out in this transaction of SQLite's, and holds as long as that is open."""
         self.refused = ""
@@ -97,7 +107,8 @@ class Writes:
         if self._database.read_only:
             raise ReadOnlyError("the store is open for reading only")
         self.require_allowed()
-        self.lock.acquire()
+        if not self.lock.acquire(blocking=False):
+            self._wait_for_lock()
         if self._shared:
             # By this thread, or the lock could not be had; it holds everything already.
             self.lock.release()
@@ -107,6 +118,7 @@ class Writes:
         else:
             self._begin()
         self._writer = threading.get_ident()
+        self._grown_before = self.grown
         self.count += 1
         return self._shared
 
@@ -114,6 +126,16 @@ class Writes:
         """Raise InternalError where nothing may be written."""
         if self.refused:
             raise InternalError(self.refused)
+
+    def _wait_for_lock(self) -> None:
+        """Another thread of ours writes. It may wait for a disk that does not answer: the event loop must not.
+
+        Who was refused once is refused at once until the lock was free, or each request would wait anew.
+        """
+        if not self.lock.acquire(timeout=_ONCE_MORE_S if self._waited_in_vain else self.patience_s):
+            self._waited_in_vain = True
+            raise UnavailableError("another thread has been writing for too long: does the disk answer?")
+        self._waited_in_vain = False
 
     def _begin(self) -> None:
         try:
@@ -146,6 +168,7 @@ class Writes:
             self._database.rows("ROLLBACK TO operation")
             self._database.rows("RELEASE operation")
             self._writer = None
+            self.grown = self._grown_before
             self._remember()
         else:
             self._end(committed=False)
@@ -211,6 +234,7 @@ class Writes:
         finally:
             self._writer = None
             self._shared = False
+            self.grown = 0
             if self._database.is_owner:
                 self.memory = None
             self.known.clear()

@@ -37,8 +37,11 @@ _COLLECT_AFTER = 20_000, 20, 50
 @click.option("--pipeline-object-limit", metavar="N", help="Objects that a pipeline may hold; 0: no limit.")
 @click.option("--run-object-expiry", metavar="N", help="Newer runs after which a run expires; 0: never.")
 @click.option("--max-object-size", metavar="SIZE", help="Largest object, like 512MiB; 0: no limit.")
+@click.option("--max-pipeline-bytes", metavar="SIZE", help="All objects of a pipeline together; 0: no limit.")
+@click.option("--max-bytes", metavar="SIZE", help="All objects of the store together; 0: no limit.")
 @click.option("--max-open-writers", metavar="N", help="Files open for writing at once; 0: no limit.")
 @click.option("--log-file", metavar="FILE", help="Log here. Default: the store's path and .log.")
+@click.option("--request-timeout", metavar="SECONDS", help="Answer every request within this time, if by an error.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.argument("mountpoint", metavar="MOUNTPOINT")
 def mount(
@@ -93,6 +96,7 @@ def _options(parsed: Parsed, flags: dict[str, Any], settings: Settings) -> Mount
         scope=tuple(dict.fromkeys(scope)),
         leave_dead=flags["leave_dead"] or parsed.leave_dead,
         max_open_writers=settings.max_open_writers,
+        request_timeout=settings.request_timeout,
     )
 
 

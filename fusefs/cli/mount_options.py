@@ -16,7 +16,10 @@ from engine.config_values import (
     LOG_LEVEL,
     MAX_OBJECT_SIZE,
     MAX_OPEN_WRITERS,
+    MAX_PIPELINE_BYTES,
+    MAX_STORE_BYTES,
     PIPELINE_OBJECT_LIMIT,
+    REQUEST_TIMEOUT,
     RUN_OBJECT_EXPIRY,
     Given,
     nearest,
@@ -27,10 +30,13 @@ SETTINGS = {
     "pipeline_object_limit": PIPELINE_OBJECT_LIMIT,
     "run_object_expiry": RUN_OBJECT_EXPIRY,
     "max_object_size": MAX_OBJECT_SIZE,
+    "max_pipeline_bytes": MAX_PIPELINE_BYTES,
+    "max_bytes": MAX_STORE_BYTES,
     "max_open_writers": MAX_OPEN_WRITERS,
     "durability": DURABILITY,
     "log_file": LOG_FILE,
     "log_level": LOG_LEVEL,
+    "request_timeout": REQUEST_TIMEOUT,
 }
 
 _FLAGS = ["allow_other", "leave_dead"]

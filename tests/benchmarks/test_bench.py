@@ -4,6 +4,8 @@ import io
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,8 +91,9 @@ def test_the_statements_of_the_engine_can_be_run_again(tmp_path: Path) -> None:
     assert gets
     for replay in (statements.replay_apsw, statements.replay_sqlite3):
         assert replay(empty, copy, puts) > 0
-        with open_at(copy, read_only=True) as store:
-            assert len(list(store.list_objects(_SCOPE))) == 3
+        # Not as a store: the standard library writes pages without their checksums.
+        with closing(sqlite3.connect(copy)) as connection:
+            assert connection.execute("SELECT count(*) FROM node WHERE kind = 1").fetchone() == (3,)
         os.unlink(copy)
 
 

@@ -275,13 +275,18 @@ def test_a_watchdog_that_does_nothing_disturbs_nobody(mounted: MountedStore, num
 def test_the_watchdog_holds_nothing(mounted: MountedStore) -> None:
     """Neither the device nor the store, its locks or the log: those must end with the daemon.
 
-    Beside the file that aborts it has the directory below the mount, which it protects in the end.
+    Beside the file that aborts it has the directory below the mount, which it protects in the end, and the memory in
+    which it sees that the daemon turns.
     """
     watchdog = watchdog_of(mounted)
     held = sorted(os.readlink(f"/proc/{watchdog}/fd/{fd}") for fd in os.listdir(f"/proc/{watchdog}/fd"))
     assert held.count("/dev/null") == 3
     held = [path for path in held if path != "/dev/null"]
-    assert sorted(path.rpartition("/")[2] for path in held) == ["abort", mounted.path.name]
+    assert sorted(path.rpartition("/")[2] for path in held) == [
+        "abort",
+        "memfd:fusefs-heartbeat (deleted)",
+        mounted.path.name,
+    ]
     assert os.readlink(f"/proc/{watchdog}/cwd") == "/"
     assert str(mounted.directory) not in Path(f"/proc/{watchdog}/maps").read_text()
 

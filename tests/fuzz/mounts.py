@@ -13,7 +13,9 @@ import trio.testing
 from pyfuse3 import EntryAttributes, FileInfo
 
 from engine.store import Store
+from fusefs.background import Background
 from fusefs.operations import Operations
+from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.serving import Serving
 from fusefs.state import MountState
@@ -59,13 +61,18 @@ class Listing:
         return True
 
 
+_PATIENCE_S = 60.0
+
+
 class FakedMount:
     """A mount of a store whose kernel is the caller."""
 
     def __init__(self, store: Store, nursery: trio.Nursery, trouble: Trouble, umask: int | None) -> None:
-        self.state = MountState(store, Scope())
+        pulse = Pulse(_PATIENCE_S, lambda: None)
+        self.state = MountState(store, Scope(), pulse)
         self.state.nursery = nursery
-        self._serving = Serving(self.state)
+        self.state.background = Background(nursery, pulse)
+        self._serving = Serving(self.state, pulse)
         self.operations = Operations(self.state, self._serving, lambda: None, umask)
         self._trouble = trouble
 

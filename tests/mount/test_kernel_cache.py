@@ -4,10 +4,11 @@ import sys
 
 from engine.model import Removed
 from fusefs.kernel import KernelCache
+from fusefs.pulse import Pulse
 
 
 def test_references_are_counted() -> None:
-    kernel = KernelCache()
+    kernel = KernelCache(Pulse(60, lambda: None))
     kernel.looked_up(20, cached=True)
     kernel.looked_up(20, cached=False)
     assert kernel.knows(20)
@@ -21,7 +22,7 @@ def test_references_are_counted() -> None:
 
 
 def test_a_dropped_name_is_still_known() -> None:
-    kernel = KernelCache()
+    kernel = KernelCache(Pulse(60, lambda: None))
     kernel.looked_up(20, cached=False)
     assert not kernel.may_cache(20)
     kernel.looked_up(20, cached=True)
@@ -37,7 +38,7 @@ def test_a_dropped_name_is_still_known() -> None:
 
 
 def test_a_million_inodes_fit_into_memory() -> None:
-    kernel = KernelCache()
+    kernel = KernelCache(Pulse(60, lambda: None))
     for ino in range(10_000):
         kernel.looked_up(1_000_000 + ino, cached=True)
         kernel.looked_up(1_000_000 + ino, cached=True)

@@ -9,6 +9,7 @@ import trio
 from engine import ScopeName, Store
 from engine.model import NodeRow
 from fusefs.handles import DirectoryHandle
+from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.state import MountState
 from tests.support.stores import Stores, directory, node
@@ -177,7 +178,7 @@ def test_listed_nodes_are_remembered(store: Store) -> None:
     """For the open that follows, until they lose their names, and not more of them than of what was looked up."""
     put(store, "k", *many(LARGE))
     store.tree.make_directory(directory(store, RUN), b"d", 0o755, 0, 0)
-    state = MountState(store, Scope())
+    state = MountState(store, Scope(), Pulse(60, lambda: None))
     rows = store.tree.rows(directory(store, RUN), b"", 10_000)
     state.remember_listed(rows, cached=True)
     first = node(store, RUN, b"k")

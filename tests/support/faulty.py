@@ -2,11 +2,14 @@
 
 FAULT_FILE names a file. While it holds the name of one of the methods below, that method's next call raises
 RuntimeError and removes the file, so each fault happens once.
+
+With FAULT_RATE, every call of each of them fails at random, that often of 1; the file FAULT_FILE gets a byte for each.
 """
 
 import functools
 import importlib
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,20 @@ def failing(method: str, original: Callable[..., Any], trigger: Path) -> Callabl
     return wrapper
 
 
-def install(trigger: Path) -> None:
+def failing_at_random(method: str, original: Callable[..., Any], rate: float, counted: int) -> Callable[..., Any]:
+    """Return `original` with faults in front of some calls."""
+
+    @functools.wraps(original)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        if random.random() < rate:
+            os.write(counted, b".")
+            raise RuntimeError(f"injected into {method}")
+        return original(*arguments, **options)
+
+    return wrapper
+
+
+def install(with_fault: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
     """Put every fault in its place."""
     for method in METHODS:
         module, _, path = method.partition(":")
@@ -70,11 +86,18 @@ def install(trigger: Path) -> None:
         *parents, name = path.split(".")
         for parent in parents:
             owner = getattr(owner, parent)
-        setattr(owner, name, failing(method, getattr(owner, name), trigger))
+        setattr(owner, name, with_fault(method, getattr(owner, name)))
 
 
 if __name__ == "__main__":
     from fusefs.cli import main
 
-    install(Path(os.environ["FAULT_FILE"]))
+    file = os.environ["FAULT_FILE"]
+    if "FAULT_RATE" in os.environ:
+        rate, counted = float(os.environ["FAULT_RATE"]), os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # Not before the handler of WRITE, but in it: what it does about an error is what keeps a Put whole.
+        METHODS[METHODS.index("fusefs.files:Files.write")] = "fusefs.files:Files._begin_change"
+        install(lambda method, original: failing_at_random(method, original, rate, counted))
+    else:
+        install(lambda method, original: failing(method, original, Path(file)))
     main()

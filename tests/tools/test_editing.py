@@ -170,17 +170,18 @@ def test_idioms_of_the_shell(twins: Twins) -> None:
 _FOLLOW = """
 echo one > k; tail -n +1 -F -s 0.05 k > "$OUT"/seen 2> /dev/null & tail=$!
 await() { for i in $(seq 400); do grep -q "$1" "$OUT"/seen && return; sleep 0.05; done; echo "no $1"; }
+end() { kill $tail; wait $tail || true; }
 await one; echo two > new; mv new k; await two;
 """
 
 
 def test_tail_follows_replacing(run_twins: Twins) -> None:
     """`tail -F` shows each value of a key that is replaced by a rename."""
-    run_twins.both(f'{_FOLLOW} echo three > new; mv new k; await three; kill $tail; wait $tail || true; cat "$OUT"/seen')
+    run_twins.both(f'{_FOLLOW} echo three > new; mv new k; await three; end; cat "$OUT"/seen')
 
 
 def test_tail_follows_an_append_as_a_new_value(run_twins: Twins) -> None:
     """The documented deviation: a Put gives a new inode, so `tail -F` shows the whole value after each append."""
-    assert run_twins.alone(f'{_FOLLOW} echo three >> k; await three; kill $tail; wait $tail || true; cat "$OUT"/seen') == (
+    assert run_twins.alone(f'{_FOLLOW} echo three >> k; await three; end; cat "$OUT"/seen') == (
         "one\ntwo\ntwo\nthree\n"
     )
