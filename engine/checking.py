@@ -14,6 +14,7 @@ from engine.errors import DamagedError, NotFoundError, OpenError, StoreError
 from engine.interface import ObjectEngine
 from engine.model import Node
 from engine.registry import EMBEDDED, load_engine
+from engine.salvage import leftovers
 from engine.sqlite import migrations
 from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
@@ -41,6 +42,9 @@ class Finding(NamedTuple):
     """The object that it concerns, as in pipeline/NAME/KEY; None where it is the store as a whole."""
 
 
+_CANNOT_BE_OPENED = Finding("the store cannot be opened: what is read first is damaged", None)
+
+
 class Check:
     """One check of a store, from `run`."""
 
@@ -61,12 +65,19 @@ class Check:
         migrations.check_file(path)
         if not path.exists():
             raise OpenError(f"there is no store at {path}")
-        with closing(Database(path, read_only=True)) as database:
+        yield from (Finding(what, None) for what in leftovers.of_log(path))
+        try:
+            database = Database(path, read_only=True)
+        except DamagedError:
+            yield _CANNOT_BE_OPENED
+            return
+        with closing(database):
             try:
                 migrations.prepare(database, self._settings.engine, object_limit=0, run_expiry=0, max_object_size=0)
                 self.pages_have_checksums = bool(database.value("SELECT checksums FROM store"))
+                yield from (Finding(what, None) for what in leftovers.of_journals(database))
             except DamagedError:
-                yield Finding("the store cannot be opened: what is read first is damaged", None)
+                yield _CANNOT_BE_OPENED
                 return
             yield from _pages(database)
             yield from _catalog(database)

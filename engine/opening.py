@@ -28,9 +28,11 @@ def open_store(settings: ObjectStoreSettings, *, read_only: bool = False, create
     Limits that the settings name are kept in the store and hold for everybody from now on. Raises OpenError, with the
     store left as it was, and InvalidError for an engine that is not installed.
     """
+    troubles: list[str] = []
     if read_only and _left_by_the_dead(settings):
         # What a process acknowledged before it died is to be read as well: it is published first.
-        open_store(settings, create=False).close()
+        with open_store(settings, create=False) as first:
+            troubles = first.database.troubles.news()
     engine = None if settings.engine == EMBEDDED else load_engine(settings.engine, settings.options)
     path = Path(settings.path) if engine is None or engine.persistent else None
     database: Database | None = None
@@ -45,6 +47,8 @@ def open_store(settings: ObjectStoreSettings, *, read_only: bool = False, create
         if database is not None:
             database.close()
         raise
+    for text in troubles:
+        database.troubles.note(text)
     return store
 
 

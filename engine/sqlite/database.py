@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from engine.errors import InternalError, StoreError, UnavailableError
+from engine.errors import DamagedError, InternalError, StoreError, UnavailableError
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
 from engine.sqlite.log import PAGE_BYTES, Log
 from engine.sqlite.slots import Slots
@@ -124,7 +124,14 @@ class Database:
 
     def value(self, sql: str, arguments: Sequence[Any] = ()) -> Any:
         """Run one statement that has exactly one row of one column. Raises StoreError."""
-        return self.rows(sql, arguments)[0][0]
+        return self.only_row(sql, arguments)[0]
+
+    def only_row(self, sql: str, arguments: Sequence[Any] = ()) -> Row:
+        """Run one statement that has exactly one row. Raises StoreError; DamagedError where that is not there."""
+        found = self.rows(sql, arguments)
+        if not found:
+            raise DamagedError("a page of the store's database is damaged: a row that is always there is missing")
+        return found[0]
 
     @contextmanager
     def turn(self) -> Iterator[None]:
