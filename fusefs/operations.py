@@ -5,67 +5,30 @@ in the log, because an exception that leaves a handler would end the mount.
 """
 
 import errno
-import functools
 import logging
 import stat
-import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import NoReturn, cast
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, InodeT
 
-from engine.errors import DamagedError, InternalError, StoreError
 from engine.model import Attributes, Node
-from fusefs.attributes import NodeAttributes, UnsupportedError
+from fusefs.attributes import NodeAttributes
 from fusefs.durability import durable, sync
-from fusefs.errnos import errno_of
 from fusefs.files import Files
 from fusefs.handles import DirectoryHandle
+from fusefs.handling import handler
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.packing import add_entries, caller, file, packed
 from fusefs.publication import Publication
 from fusefs.serving import Serving
-from fusefs.state import MountState, StaleError
+from fusefs.state import MountState
 
 log = logging.getLogger(__name__)
 
 _FRAGMENT_BYTES = 4096
-
-Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
-
-
-def handler(function: Handler) -> Handler:
-    """Let a request handler raise FUSEError only."""
-
-    @functools.wraps(function)
-    @types.coroutine
-    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
-        operations = arguments[0]
-        operations._state.note_use()
-        try:
-            coroutine = function(*arguments)
-            try:
-                trap = coroutine.send(None)
-            except StopIteration as done:
-                return done.value  # as nearly always: it had to wait for nothing
-            return (yield from operations._serving.go_on(coroutine, trap))
-        except StaleError:
-            raise FUSEError(errno.ESTALE) from None
-        except UnsupportedError:
-            raise FUSEError(errno.ENOTSUP) from None
-        except StoreError as error:
-            if isinstance(error, InternalError | DamagedError):
-                log.error("%s: %s", function.__name__, error)
-            raise FUSEError(errno_of(error)) from error
-        except FUSEError:
-            raise
-        except Exception:
-            log.exception("%s failed", function.__name__)
-            raise FUSEError(errno.EIO) from None
-
-    return cast(Handler, guarded)
 
 
 class Operations(pyfuse3.Operations):

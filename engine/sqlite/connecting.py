@@ -1,6 +1,7 @@
 """Connections to the SQLite file, how long they wait for each other, and what SQLite's errors mean."""
 
 import errno
+import math
 import os
 import random
 import time
@@ -27,6 +28,7 @@ BUSY_TIMEOUT_MS = 10_000
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when there is no room."""
+_ONCE_MORE_S = 0.01
 _ANOTHER_WAIT_S = 1.0
 """Two looks that are so far apart do not belong to one wait."""
 _CACHE_KIB = 16 * 1024
@@ -80,20 +82,33 @@ def use_checksums() -> None:
 class _Patience:
     """Waits for another process's transaction. SQLite's own way sleeps up to 100 ms between two looks, and can miss the
     moments in which others have let go of the lock; a mount answers nobody meanwhile.
+
+    Who waited in vain once is refused at once until the lock was had, or each request of a mount would wait anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: Callable[[], float]) -> None:
+        self._patience_s = patience_s
         self._until = 0.0
         self._looked = 0.0
+        self._in_vain = -math.inf
+        """When the last wait ended so."""
 
     def __call__(self, looks: int) -> bool:
         now = time.monotonic()
         # SQLite counts from 0 in every step of a statement, but not where it reads the schema for one.
         if looks == 0 or now - self._looked > _ANOTHER_WAIT_S:
-            self._until = now + BUSY_TIMEOUT_MS / 1000
+            again = now - self._in_vain < _ANOTHER_WAIT_S
+            self._until = now + (_ONCE_MORE_S if again else self._patience_s())
         time.sleep(random.uniform(0.5, 1) * min(0.002, 0.0002 * (looks + 1)))
         self._looked = time.monotonic()
-        return now < self._until
+        if now < self._until:
+            return True
+        self._in_vain = self._looked
+        return False
+
+    def had_it(self) -> None:
+        """The lock was had."""
+        self._in_vain = -math.inf
 
 
 def open_file(path: Path | None, flags: int) -> apsw.Connection:
@@ -107,25 +122,36 @@ def open_file(path: Path | None, flags: int) -> apsw.Connection:
 
 
 def connect(
-    path: Path | None, *, read_only: bool, on_commit: Callable[[apsw.Connection, str, int], int]
+    path: Path | None,
+    *,
+    read_only: bool,
+    on_commit: Callable[[apsw.Connection, str, int], int],
+    patience_s: Callable[[], float] = lambda: BUSY_TIMEOUT_MS / 1000,
 ) -> apsw.Connection:
     """Open a file, or one in memory where `path` is None.
 
-    `on_commit` is called after every commit with the length of the log in pages. Raises StoreError.
+    `on_commit` is called after every commit with the length of the log in pages. `patience_s` tells how long another
+    process's transaction is waited for. Raises StoreError.
     """
+    patience = _Patience(patience_s)
+
+    def committed(connection: apsw.Connection, name: str, pages: int) -> int:
+        patience.had_it()
+        return on_commit(connection, name, pages)
+
     use_checksums()
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     # A connection has one user at a time already (see Database), and SQLite's own lock is felt in every row.
     flags |= apsw.SQLITE_OPEN_NOMUTEX
     try:
         connection = open_file(path, flags)
-        connection.set_busy_handler(_Patience())
+        connection.set_busy_handler(patience)
         # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (Database.sync).
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # A checkpoint can take as long as the disk likes: upkeep does it, in a thread, not the commit of a Put.
         connection.wal_autocheckpoint(0)
-        connection.set_wal_hook(on_commit)
+        connection.set_wal_hook(committed)
         if path is not None and not read_only and connection.readonly("main"):
             # SQLite falls back to reading, whatever kept it from opening the file for writing, and for good.
             connection.close()

@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 
 from engine.errors import DamagedError, InternalError, StoreError, UnavailableError
+from engine.sqlite import connecting
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
 from engine.sqlite.log import PAGE_BYTES, Log
 from engine.sqlite.slots import Slots
@@ -51,7 +52,10 @@ class Database:
         self._closed = False
 
     def _connect(self) -> apsw.Connection:
-        return connect(self.path, read_only=self.read_only, on_commit=self.log.note_commit)
+        return connect(self.path, read_only=self.read_only, on_commit=self.log.note_commit, patience_s=self._patience_s)
+
+    def _patience_s(self) -> float:
+        return min(self.writes.patience_s, connecting.BUSY_TIMEOUT_MS / 1000)
 
     @contextmanager
     def _mine(self) -> Iterator[apsw.Connection]:

@@ -56,7 +56,7 @@ class Writes:
         self.lock = threading.RLock()
         """Held while SQLite has a transaction of ours open that may write."""
         self.patience_s = 10.0
-        """How long `lock` is waited for."""
+        """How long `lock` is waited for, and then another process's transaction."""
         self._waited_in_vain = False
         """Whether the last who waited for it did so in vain."""
         self._writer: int | None = None

@@ -1,6 +1,8 @@
 """Operations that share a transaction of SQLite's, and turns that read one moment of the database."""
 
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,24 @@ def test_the_lock_is_free_when_an_operation_cannot_begin(database: Database, tmp
     database.writes.settle()
     insert(other, 2)
     assert content(database) == [1, 2]
+
+
+def test_a_lock_is_waited_for_once(database: Database, tmp_path: Path) -> None:
+    """Who waits in vain for another process is refused at once from then on, until the lock was had: a mount that has
+    many to answer would wait for each of them.
+    """
+    database.writes.patience_s = 0.4
+
+    def refused() -> float:
+        begun = time.monotonic()
+        with pytest.raises(UnavailableError):
+            insert(database, 0)
+        return time.monotonic() - begun
+
+    with closing(Database(tmp_path / "database")) as other:
+        for number in (1, 2):
+            other.rows("BEGIN IMMEDIATE")
+            assert refused() >= 0.4
+            assert sum(refused() for _ in range(5)) < 5 * 0.4
+            other.rows("ROLLBACK")
+            insert(database, number)

@@ -20,7 +20,7 @@ class Trouble(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Other errors are news, such as that what was closed has lost its directory before it could be published.
-        if record.exc_info or record.name == "fusefs.operations":
+        if record.exc_info or record.name == "fusefs.handling":
             self.records.append(record)
 
     def take(self) -> list[logging.LogRecord]:
