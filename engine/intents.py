@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from engine import journal
-from engine.catalog import puts
+from engine.catalog import puts, room
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
@@ -19,6 +19,7 @@ from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
 
 _LONGEST_JOURNAL = 4 * 1024 * 1024
+_DELETE = "DELETE FROM intent WHERE ino = ? AND handle = ? RETURNING parent, size"
 
 Key = tuple[int, int]
 """The number of the private inode, and a number that tells the Puts of one inode apart."""
@@ -32,7 +33,14 @@ class Fulfilled:
 
     key: Key
     entry: Entry | None
+    parent: int = 0
+    size: int = 0
+    """Where the Put that was acknowledged goes, and how many bytes it has."""
     moved: list[Entry] = field(default_factory=list)
+
+    def has_room_for(self, put: Put) -> bool:
+        """Whether there is room for a Put because of what was acknowledged."""
+        return self.parent == put.parent and self.size >= put.size
 
 
 class Intents:
@@ -54,13 +62,14 @@ class Intents:
         """What was acknowledged and could not be published, or was undone because it could not be committed."""
 
     def keep(self, put: Put, draft: Draft, handle: int) -> None:
-        """Make sure that `put` is not lost from now on. The draft is settled. Raises StoreError."""
+        """Make sure that `put` is not lost from now on, and has its room. The draft is settled. Raises StoreError."""
         key = put.ino, handle
+        put.size = draft.size
         if self._belongs_in_table(key, put, draft):
             self._keep_in_table(key, put, draft)
             return
         self._database.writes.require_allowed()
-        puts.check_home(self._database, put.parent)
+        room.require_for(self._database, put, lambda: self.waiting(key))
         put.content = draft.content if draft.size else 0
         entry = Entry.of(next(self._numbers), handle, put, draft.whole())
         self._open_journal().append(entry)
@@ -80,6 +89,7 @@ class Intents:
     def _keep_in_table(self, key: Key, put: Put, draft: Draft) -> None:
         session = self._contents.sessions.ensure()
         with self._database.write():
+            room.require_for(self._database, put, lambda: self.waiting(key))
             put.content, put.size = self._contents.keep(draft)
             fulfilled = self.fulfil(key)
             puts.keep_intent(self._database, key[1], session, next(self._numbers), put)
@@ -117,6 +127,22 @@ class Intents:
             tx.rows("DELETE FROM draft WHERE content = ?", (content,))
             tx.drop_content(content)
 
+    def waiting(self, but: Key | None = None) -> list[Put]:
+        """What is acknowledged and not published, with names and sizes, but for one; of other processes, what they keep
+        in the table.
+        """
+        known = puts.all_intents(self._database)
+        known |= {key: entry.as_put() for key, entry in self._written.items()}
+        return [put for key, put in known.items() if key != but]
+
+    def require_room(self, tx: Transaction, scope: int, put: Put, fulfilled: Fulfilled | None) -> None:
+        """Look whether a Put that a transaction has made fits, unless it has had its room since it was acknowledged.
+
+        Raises QuotaError and StoreFullError.
+        """
+        if fulfilled is None or not fulfilled.has_room_for(put):
+            room.require(tx, scope, lambda: self.waiting(None if fulfilled is None else fulfilled.key))
+
     # In the transaction that sees to an intent, and after it
 
     def fulfil(self, key: Key) -> Fulfilled:
@@ -124,8 +150,11 @@ class Intents:
         entry = self._written.get(key)
         fulfilled = Fulfilled(key, entry)
         if key in self._in_table:
-            self._database.rows("DELETE FROM intent WHERE ino = ? AND handle = ?", key)
+            for fulfilled.parent, fulfilled.size in self._database.rows(_DELETE, key):
+                pass
         if entry is not None:
+            put = entry.as_put()
+            fulfilled.parent, fulfilled.size = put.parent, put.size
             # What the journal is not going to count any more.
             for other in self._written.values():
                 if other is entry:

@@ -140,6 +140,11 @@ class PipelineInfo:
     object_limit: int | None
     """The pipeline's own limit, None where the store's holds. 0 means no limit."""
     effective_limit: int
+    bytes: int = 0
+    """The sum of the sizes of its objects."""
+    max_bytes: int | None = None
+    """The most that this may be, as for `object_limit`."""
+    effective_max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,8 @@ class RunInfo:
     started_ns: int
     finished: bool
     """False only for a run of `run start` that `run finish` has not named yet: it does not expire."""
+    bytes: int = 0
+    """The sum of the sizes of its objects."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,12 +115,18 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _apply_limits(database: Database, settings: ObjectStoreSettings) -> None:
-    told = (settings.pipeline_object_limit, settings.run_object_expiry, settings.max_object_size)
-    current = database.row("SELECT object_limit, run_expiry, max_object_size FROM store")
+    told = {
+        "object_limit": settings.pipeline_object_limit,
+        "run_expiry": settings.run_object_expiry,
+        "max_object_size": settings.max_object_size,
+        "max_pipeline_bytes": settings.max_pipeline_bytes,
+        "max_bytes": settings.max_bytes,
+    }
+    current = database.row(f"SELECT {', '.join(told)} FROM store")
     assert current is not None
-    wanted = tuple(_or(new, old) for new, old in zip(told, current, strict=True))
+    wanted = tuple(_or(new, old) for new, old in zip(told.values(), current, strict=True))
     if wanted == current:
         return
     with database.write():
-        database.rows("UPDATE store SET object_limit = ?, run_expiry = ?, max_object_size = ?", wanted)
+        database.rows(f"UPDATE store SET {', '.join(f'{name} = ?' for name in told)}", wanted)
         lifetimes.limit_all(Transaction(database, 0))

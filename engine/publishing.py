@@ -47,6 +47,7 @@ class Publisher:
         self._database = database
         self._contents = contents
         self._intents = Intents(database, contents, journaled=journaled)
+        self.waiting = self._intents.waiting
         self._recovery = Recovery(database, contents)
         self._again = Recovered([], [])
         """What was published again and `publish_again` has not told of yet."""
@@ -125,6 +126,7 @@ class Publisher:
             self._intents.drop_superseded(draft)
             fulfilled = None if intent is None else self._intents.fulfil(intent)
             node, replaced = catalog_puts.put(tx, put, self._joiner(tx, spare, joined))
+            self._intents.require_room(tx, node.scope, put, fulfilled)
             published = Published(node, replaced, tx.effects())
             operation.later = later and self._can_wait(tx, node, fulfilled)
             if fulfilled is not None:

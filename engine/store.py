@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine import listing, reading
-from engine.catalog import lifetimes, lowering, nodes
+from engine.catalog import lifetimes, lowering, nodes, summaries
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
-from engine.drafts import Draft
+from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import (
     ExistsError,
     InvalidError,
@@ -53,8 +53,8 @@ class Store:
         self.engine = engine
         self.sessions = Sessions(database)
         self.contents = Contents(database, engine, self.sessions)
-        self.tree = Tree(database, self.contents)
         self.publisher = Publisher(database, self.contents, journaled=not self.syncs_closes)
+        self.tree = Tree(database, self.contents, self.publisher.waiting)
         self.upkeep = Upkeep(database, self.contents)
         self._files = Files(database.path)
 
@@ -104,12 +104,16 @@ class Store:
 
     # Pipelines
 
-    def create_pipeline(self, name: bytes, limit: int | None = None, *, uid: int = 0, gid: int = 0) -> None:
-        """Make a pipeline. `limit` as in `set_limit`. Raises ExistsError and InvalidError."""
-        _check_limit(limit)
-        ino = self.contents.numbers.take()
+    def create_pipeline(
+        self, name: bytes, limit: int | None = None, max_bytes: int | None = None, *, uid: int = 0, gid: int = 0
+    ) -> None:
+        """Make a pipeline, with limits as in `set_limit` and `set_max_bytes`. Raises ExistsError and InvalidError."""
+        summaries.check_limit(limit)
+        summaries.check_max_bytes(max_bytes)
+        ino, scope = self.contents.numbers.take(), ScopeName.pipeline(name)
         with self.database.write():
-            lifetimes.make(self._transaction(), ino, ScopeName.pipeline(name), 0o755, uid, gid, object_limit=limit)
+            tx = self._transaction()
+            lifetimes.make(tx, ino, scope, 0o755, uid, gid, object_limit=limit, max_bytes=max_bytes)
 
     def delete_pipeline(self, name: bytes, force: bool = False) -> None:
         """Remove a pipeline, with `force` also one that holds something. Raises NotFoundError and NotEmptyError."""
@@ -121,25 +125,28 @@ class Store:
 
     def list_pipelines(self) -> list[PipelineInfo]:
         """All pipelines, by name."""
-        rows = self.database.rows(
-            "SELECT name, objects, scope.object_limit, coalesce(scope.object_limit, store.object_limit)"
-            " FROM scope, store WHERE kind = 1 ORDER BY name"
-        )
-        return [PipelineInfo(*row) for row in rows]
+        return summaries.pipelines(self.database)
 
     def set_limit(self, name: bytes, limit: int | None) -> Effects:
         """Let a pipeline hold at most `limit` objects, evicting at once. 0: no limit; None: what the store says.
 
         Raises NotFoundError and InvalidError.
         """
-        _check_limit(limit)
+        summaries.check_limit(limit)
         with self.database.write():
             ino = lifetimes.find(self.database, ScopeName.pipeline(name))
             tx = self._transaction()
             tx.rows("UPDATE scope SET object_limit = ? WHERE ino = ?", (limit, ino))
-            objects, effective, _ = lifetimes.count(tx, ino, 0)
+            objects, effective, _ = lifetimes.count(tx, ino, 0, 0)
             lowering.lower(tx, ino, objects, effective)
             return tx.effects()
+
+    def set_max_bytes(self, name: bytes, max_bytes: int | None) -> None:
+        """As `set_limit`, for the bytes of all its values. Evicts nothing: what would add to too many is refused."""
+        summaries.check_max_bytes(max_bytes)
+        with self.database.write():
+            ino = lifetimes.find(self.database, ScopeName.pipeline(name))
+            self.database.rows("UPDATE scope SET max_bytes = ? WHERE ino = ?", (max_bytes, ino))
 
     # Runs
 
@@ -165,13 +172,7 @@ class Store:
 
     def list_runs(self) -> list[RunInfo]:
         """All runs that have not expired, oldest first."""
-        rows = self.database.rows(
-            "SELECT name, pipeline, objects, started_ns, protected FROM scope WHERE kind = 2 ORDER BY started_ns"
-        )
-        return [
-            RunInfo(name, pipeline or None, objects, started, not protected)
-            for name, pipeline, objects, started, protected in rows
-        ]
+        return summaries.runs(self.database)
 
     # Objects
 
@@ -188,15 +189,18 @@ class Store:
         """Put a value under a key, making the directories that it needs. The value is there whole, or not at all.
 
         Raises ExistsError without `force` when the key has a value, NotFoundError for an unknown pipeline or run,
-        IsDirectoryError, NotDirectoryError, InvalidError, NameTooLongError, TooLargeError and OutOfSpaceError.
+        IsDirectoryError, NotDirectoryError, InvalidError, NameTooLongError, TooLargeError, QuotaError, StoreFullError
+        and OutOfSpaceError.
         """
         *directories, name = split_key(key)
         draft = Draft(self.contents)
         try:
-            if not isinstance(content, bytes):
+            if isinstance(content, bytes):
+                self._fill(draft, [content])
+            else:
                 # What can be known before the value is read, which may take long.
-                self._look_at(scope, key, force)
-            self._fill(draft, [content] if isinstance(content, bytes) else content)
+                home, old = self._look_at(scope, key, force)
+                self._fill(draft, content, home, 0 if old is None else old.size)
             with self.database.turn():
                 home, old = self._look_at(scope, key, force)
                 parent = home if not directories else self._make_directories(home, directories, uid, gid)
@@ -221,11 +225,14 @@ class Store:
             raise ExistsError(f"{scope} has an object {_show(key)} already: --force replaces it")
         return home, old if old is not None and old.kind == Kind.OBJECT else None
 
-    def _fill(self, draft: Draft, pieces: Iterable[bytes]) -> None:
+    def _fill(self, draft: Draft, pieces: Iterable[bytes], home: int = 0, replaced: int = 0) -> None:
         most = self.max_object_size
         for piece in pieces:
-            if most and draft.size + len(piece) > most:
+            size = draft.size + len(piece)
+            if most and size > most:
                 raise TooLargeError(f"the value is larger than max_object_size, {most} bytes")
+            if home and size > SMALL_BYTES:
+                self.tree.require_possible(home, size, replaced)
             draft.write(draft.size, piece)
             if draft.large is not None and draft.large.unstored_bytes >= _STORE_BYTES:
                 draft.large.store(draft.large.take(whole=True))
@@ -288,8 +295,3 @@ class Store:
 
 def _show(key: bytes) -> str:
     return repr(key.decode("utf-8", "surrogateescape"))
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and not 0 <= limit < 2**31:
-        raise InvalidError(f"invalid limit {limit}: a number of objects, or 0 for no limit")

@@ -3,7 +3,8 @@
 import os
 import time
 
-from engine.catalog import eviction, facts, lifetimes, nodes, renames
+from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
+from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.errors import (
@@ -39,9 +40,10 @@ _FORGIVEN_AT_MOST = 64
 class Tree:
     """Names and attributes. Names are bytes; a number `parent` is the inode of a directory."""
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    def __init__(self, database: Database, contents: Contents, waiting: Waiting) -> None:
         self._database = database
         self._contents = contents
+        self._waiting = waiting
         self._expiring = lifetimes.Expiring(database)
         self._elsewhere = 0
         self._came_back: dict[int, float] = {}
@@ -78,14 +80,17 @@ class Tree:
     def next_victims(self, parent: int) -> list[Node]:
         """What a Put of a new name in the directory `parent` would evict, if it came now."""
         home = lifetimes.home(self._database, parent)
-        if home is None or home[1] != ScopeKind.PIPELINE:
+        if home is None or home.kind != ScopeKind.PIPELINE:
             return []
-        ino, _, objects, limit = home
-        if limit is None:
-            limit = self._database.value("SELECT object_limit FROM store")
+        objects, limit = home.objects, home.object_limit
         if not 0 < limit <= objects:
             return []
-        return [Node._make(found) for found in self._database.rows(eviction.VICTIMS, (ino, 0, objects + 1 - limit))]
+        rows = self._database.rows(eviction.VICTIMS, (home.ino, 0, objects + 1 - limit))
+        return [Node._make(found) for found in rows]
+
+    def require_possible(self, parent: int, size: int, replaced: int) -> None:
+        """Raise QuotaError or StoreFullError where a value of so many bytes cannot fit (see catalog.room)."""
+        room.require_possible(self._database, parent, size, replaced)
 
     def make_directory(
         self, parent: int, name: bytes, mode: int, uid: int, gid: int
@@ -139,7 +144,7 @@ class Tree:
             nodes.touch_directory(tx, parent)
             nodes.delete(tx, node)
             if node.kind == Kind.OBJECT:
-                lifetimes.count(tx, node.scope, -1)
+                lifetimes.count(tx, node.scope, -1, -node.size)
                 eviction.restore(tx, node.ino)
         now = time.monotonic()
         for back in tx.restored:
@@ -177,7 +182,7 @@ class Tree:
         if all(node.ino in self._came_back for node in left):
             for node in left:
                 nodes.delete(tx, node)
-                lifetimes.count(tx, node.scope, -1)
+                lifetimes.count(tx, node.scope, -1, -node.size if node.kind == Kind.OBJECT else 0)
                 tx.evicted.append(nodes.removed(self._database, node))
 
     def rename(
@@ -190,14 +195,14 @@ class Tree:
         check_part(new_name)
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
-            target = renames.rename(tx, parent, name, new_parent, new_name, replace=replace)
+            target = renames.rename(tx, parent, name, new_parent, new_name, self._waiting, replace=replace)
             return target, tx.effects()
 
     def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> Effects:
         """Swap two names. Raises as renames.exchange."""
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
-            renames.exchange(tx, parent, name, other_parent, other_name)
+            renames.exchange(tx, parent, name, other_parent, other_name, self._waiting)
             return tx.effects()
 
     def set_attributes(self, ino: int, attributes: Attributes) -> Node:
@@ -216,18 +221,23 @@ class Tree:
         """What the store knows of a node beside its attributes (see catalog.facts). Raises NoAttributeError."""
         return facts.get(self._database, node, name)
 
-    def space(self) -> Space:
-        """How full the store is: the disk that it is on, and in the file what can be used again."""
+    def space(self, pipeline: bytes | None = None) -> Space:
+        """How full the store is: the disk that it is on, and in the file what can be used again.
+
+        Where there are limits in bytes, no more than they leave: that of the store, and of `pipeline` if one is given.
+        """
         path = self._database.path
         names = self._database.value("SELECT max(rowid) FROM node")
         disk = os.statvfs(path.parent if path is not None else "/")
         again = self._database.unused_bytes
-        return Space(
-            disk.f_blocks * disk.f_frsize,
-            disk.f_bfree * disk.f_frsize + again,
-            disk.f_bavail * disk.f_frsize + again,
-            names,
-        )
+        total = disk.f_blocks * disk.f_frsize
+        free = disk.f_bfree * disk.f_frsize + again
+        available = disk.f_bavail * disk.f_frsize + again
+        for used, most in summaries.limits_in_bytes(self._database, pipeline):
+            total = min(total, most)
+            free = min(free, max(0, most - used))
+            available = min(available, free)
+        return Space(total, free, available, names)
 
     def _existing(self, parent: int, name: bytes) -> Node:
         node = nodes.by_name(self._database, parent, name)

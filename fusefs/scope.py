@@ -30,6 +30,12 @@ class Scope:
         """Whether it shows less than the whole store."""
         return bool(self._names)
 
+    @property
+    def only_pipeline(self) -> bytes | None:
+        """The pipeline that is all it shows, if it is one."""
+        names = list(self._names)
+        return names[0].name if len(names) == 1 and names[0].kind is ScopeKind.PIPELINE else None
+
     def shows(self, parent: int, name: bytes) -> bool:
         """Whether a name in a directory that was shown is shown, too, should it exist."""
         if not self._names or parent not in _FIXED:

@@ -17,6 +17,7 @@ KEEP_DISPLACED_NS = 10 * 60 * 1_000_000_000
 """How long an evicted object can come back."""
 
 VICTIMS = f"SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1 AND ino <> ? ORDER BY put_ns LIMIT ?"
+OLDEST = "SELECT ino, size FROM node WHERE scope = ? AND evictable = 1 ORDER BY put_ns LIMIT ?"
 _VICTIMS_AROUND = (
     f"{nodes.WITH_BELOW} SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1"
     " AND ino {} IN (SELECT ino FROM below) ORDER BY put_ns LIMIT ?"
@@ -34,11 +35,21 @@ _AT = (
     f"SELECT {nodes.COLUMNS} FROM evicted WHERE parent = ?1 AND name = ?2"
     " AND scope = (SELECT scope FROM node WHERE ino = ?1)"
 )
+SUM = "iif(?2 > 9223372036854775807 - bytes, -1, bytes + ?2)"
+"""The bytes of a pipeline or run that has grown by ?2; -1 where SQLite cannot count so many."""
+_REINSTATED = (
+    f"UPDATE scope SET objects = objects + 1, bytes = {SUM} WHERE ino = ?1"
+    " RETURNING objects, object_limit, bytes, max_bytes"
+)
 _EVICT = "INSERT INTO evicted SELECT *, ?, ?, ? FROM node WHERE ino = ?"
 
 
 def limit_of(tx: Transaction, own_limit: int | None) -> int:
     return tx.object_limit if own_limit is None else own_limit
+
+
+def bytes_limit_of(tx: Transaction, own_limit: int | None) -> int:
+    return tx.max_pipeline_bytes if own_limit is None else own_limit
 
 
 def enforce(tx: Transaction, scope: int, objects: int, limit: int, newest: int, freed_by: int = 0) -> None:
@@ -72,15 +83,17 @@ def _evict(tx: Transaction, scope: int, rows: list[Row], newest: int, freed_by: 
             tx.tell(victim.ino, victim.parent, victim.name)
         else:
             nodes.delete(tx, victim)
-    note_evicted(tx, scope, gone)
+    note_evicted(tx, scope, gone, sum(victim.size for victim in victims))
 
 
-def note_evicted(tx: Transaction, scope: int, gone: list[Removed]) -> None:
-    """Objects are gone from a pipeline, the oldest first: for its counts, and for whoever is told."""
-    ((before,),) = tx.rows(
-        "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1 WHERE ino = ?2 RETURNING evictions - ?1",
-        (len(gone), scope),
+def note_evicted(tx: Transaction, scope: int, gone: list[Removed], size: int) -> None:
+    """Objects of so many bytes are gone from a pipeline, the oldest first: for its counts, and for whoever is told."""
+    ((before, now, own_most),) = tx.rows(
+        "UPDATE scope SET objects = objects - ?1, evictions = evictions + ?1, bytes = bytes - ?2 WHERE ino = ?3"
+        " RETURNING evictions - ?1, bytes, max_bytes",
+        (len(gone), size, scope),
     )
+    tx.note_bytes(scope, -size, now, bytes_limit_of(tx, own_most))
     taken.note_objects(tx, scope, before, gone)
     tx.evicted += gone
 
@@ -159,8 +172,7 @@ def restore_since(tx: Transaction, scope: int, put_ns: int) -> None:
 
 
 def _restore(tx: Transaction, kept: Node) -> bool:
-    room = tx.row("SELECT objects, object_limit FROM scope WHERE ino = ?", (kept.scope,))
-    free = room is not None and (not limit_of(tx, room[1]) or room[0] < limit_of(tx, room[1]))
+    free = _has_room(tx, kept)
     parent = nodes.by_ino(tx.database, kept.parent)
     at_home = parent is not None and parent.scope == kept.scope
     if not free or not at_home or nodes.by_name(tx.database, kept.parent, kept.name) is not None:
@@ -169,15 +181,28 @@ def _restore(tx: Transaction, kept: Node) -> bool:
     return True
 
 
+def _has_room(tx: Transaction, kept: Node) -> bool:
+    """Whether a pipeline can have an evicted object back: one more, and so many bytes more."""
+    row = tx.row("SELECT objects, object_limit, bytes, max_bytes FROM scope WHERE ino = ?", (kept.scope,))
+    if row is None:
+        return False
+    objects, own_limit, size, own_most = row
+    limit, most = limit_of(tx, own_limit), bytes_limit_of(tx, own_most)
+    return (
+        (not limit or objects < limit)
+        and (not most or size + kept.size <= most)
+        and (not tx.max_bytes or tx.store_bytes + kept.size <= tx.max_bytes)
+    )
+
+
 def _reinstate(tx: Transaction, kept: Node) -> tuple[int, int | None]:
     """Give an evicted object its name again. Returns how many objects its pipeline has now, and its own limit."""
     tx.rows("DELETE FROM evicted WHERE ino = ?", (kept.ino,))
     nodes.insert(tx, kept, evictable=True)
     taken.restored(tx, kept.scope, kept.ino)
     tx.restored.append(nodes.removed(tx.database, kept))
-    ((objects, own_limit),) = tx.rows(
-        "UPDATE scope SET objects = objects + 1 WHERE ino = ? RETURNING objects, object_limit", (kept.scope,)
-    )
+    ((objects, own_limit, now, own_most),) = tx.rows(_REINSTATED, (kept.scope, kept.size))
+    tx.note_bytes(kept.scope, kept.size, now, bytes_limit_of(tx, own_most))
     return objects, own_limit
 
 

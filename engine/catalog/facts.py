@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.catalog import lifetimes, taken
 from engine.errors import NoAttributeError
-from engine.model import PIPELINES_INO, RUNS_INO, Kind, Node
+from engine.model import PIPELINES_INO, ROOT_INO, RUNS_INO, Kind, Node
 from engine.sqlite.database import Database
 
 TEXT_MAX_BYTES = 65_536
@@ -75,12 +75,16 @@ _PIPELINE: dict[str, _Fact] = {
     "limit": _scope("coalesce(scope.object_limit, store.object_limit)"),
     "limit_of": _scope("iif(scope.object_limit IS NULL, 'store', 'pipeline')"),
     "objects": _scope("objects"),
+    "bytes": _scope("scope.bytes"),
+    "max_bytes": _scope("coalesce(scope.max_bytes, store.max_pipeline_bytes)"),
+    "max_bytes_of": _scope("iif(scope.max_bytes IS NULL, 'store', 'pipeline')"),
     "order": _scope("started_ns"),
     "evictions": _scope("evictions"),
     "evicted": _taken,
 }
 _RUN: dict[str, _Fact] = {
     "objects": _scope("objects"),
+    "bytes": _scope("scope.bytes"),
     "order": _scope("started_ns"),
     "pipeline": _scope("CAST(pipeline AS TEXT)"),
     "protected": _scope("protected"),
@@ -91,6 +95,7 @@ _OBJECT: dict[str, _Fact] = {
     "evicted": _displaced,
 }
 _HOMES: dict[int, dict[str, _Fact]] = {
-    PIPELINES_INO: {"limit": _store("object_limit")},
+    ROOT_INO: {"bytes": _store("bytes"), "max_bytes": _store("max_bytes")},
+    PIPELINES_INO: {"limit": _store("object_limit"), "max_bytes": _store("max_pipeline_bytes")},
     RUNS_INO: {"expiry": _store("run_expiry"), "expirations": _store("expirations"), "expired": _taken},
 }

@@ -13,6 +13,16 @@ NEVER: dict[str, str] = {
         " LEFT JOIN node ON node.scope = scope.ino AND node.kind = 1"
         " GROUP BY scope.ino HAVING objects <> count(node.ino)"
     ),
+    "a pipeline or run that counts its bytes wrong": (
+        "SELECT scope.name, bytes, coalesce(sum(node.size), 0) FROM scope"
+        " LEFT JOIN node ON node.scope = scope.ino AND node.kind = 1"
+        " GROUP BY scope.ino HAVING bytes <> coalesce(sum(node.size), 0)"
+    ),
+    "a store that counts its bytes wrong": (  # modulo 2**64: holes can have more together than SQLite can count
+        "WITH half(high, low) AS"
+        " (SELECT coalesce(sum(bytes >> 32), 0), coalesce(sum(bytes & 4294967295), 0) FROM scope)"
+        " SELECT bytes FROM store, half WHERE bytes <> ((high + (low >> 32)) << 32 | (low & 4294967295))"
+    ),
     "a pipeline over its limit": (
         "SELECT scope.name, objects FROM scope, store WHERE scope.kind = 1 AND objects >"
         " coalesce(nullif(coalesce(scope.object_limit, store.object_limit), 0), 9e18)"

@@ -1,6 +1,7 @@
 """Pipelines and runs: making, finding and removing them, and the expiry of runs."""
 
 import time
+from typing import NamedTuple
 
 from engine.catalog import eviction, lowering, nodes, taken
 from engine.catalog.transaction import Transaction
@@ -14,9 +15,16 @@ KIND_OF_HOME = {home: kind for kind, home in HOME.items()}
 
 _NO_PIPELINE = b""
 _ANSWERS = 10_000
-_COUNT = "UPDATE scope SET objects = objects + ? WHERE ino = ? RETURNING objects, object_limit, kind"
+_COUNT = (
+    f"UPDATE scope SET objects = objects + ?1, bytes = {eviction.SUM} WHERE ino = ?3"
+    " RETURNING objects, object_limit, kind, bytes, max_bytes"
+)
 _COUNTED = "SELECT objects, object_limit, kind FROM scope WHERE ino = ?"
-_HOME = "SELECT ino, kind, objects, object_limit FROM scope WHERE ino = (SELECT scope FROM node WHERE ino = ?)"
+_HOME = (
+    "SELECT ino, kind, objects, iif(kind = 1, coalesce(scope.object_limit, store.object_limit), 0), scope.bytes,"
+    " iif(kind = 1, coalesce(scope.max_bytes, store.max_pipeline_bytes), 0), store.bytes, store.max_bytes"
+    " FROM scope, store WHERE ino = (SELECT scope FROM node WHERE ino = ?)"
+)
 _RUN = (
     "SELECT pipeline, started_ns, run_expiry, (SELECT max(newest.started_ns) FROM scope AS newest"
     " WHERE newest.kind = 2 AND newest.pipeline = scope.pipeline)"
@@ -27,10 +35,38 @@ _NEXT = (
 )
 
 
-def home(database: Database, directory: int) -> tuple[int, int, int, int | None] | None:
-    """The pipeline or run that a directory is in: inode, kind, number of objects, its own limit. None: it is gone."""
+class Home(NamedTuple):
+    """A pipeline or run, and what limits it. A limit of 0: none."""
+
+    ino: int
+    kind: int
+    objects: int
+    object_limit: int
+    bytes: int
+    max_bytes: int
+    store_bytes: int
+    """Of all values in the store."""
+    store_max_bytes: int
+
+
+class Counted(NamedTuple):
+    """A pipeline or run after it was counted."""
+
+    objects: int
+    object_limit: int
+    """0: none."""
+    is_pipeline: bool
+
+
+def home(database: Database, directory: int) -> Home | None:
+    """The pipeline or run that a directory is in. None: it is gone."""
     rows = database.recall(_HOME, (directory,))
-    return None if not rows else rows[0]
+    if not rows:
+        return None
+    found = Home._make(rows[0])
+    # The store's sum is kept at the end of a transaction.
+    grown = database.writes.grown if database.writes.open or database.in_transaction else 0
+    return found._replace(store_bytes=found.store_bytes % 2**64 + grown)
 
 
 def find(database: Database, scope: ScopeName) -> int:
@@ -52,6 +88,7 @@ def make(
     gid: int,
     *,
     object_limit: int | None = None,
+    max_bytes: int | None = None,
     pipeline: bytes | None = None,
     protected: bool = False,
 ) -> Node:
@@ -66,8 +103,8 @@ def make(
     if scope.kind is ScopeKind.RUN:
         group = _NO_PIPELINE if pipeline is None else check_scope_name("pipeline", pipeline)
     tx.rows(
-        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0, 0, NULL)",
-        (ino, scope.kind, scope.name, object_limit, group, tx.now_ns, protected),
+        "INSERT INTO scope VALUES (?, ?, ?, 0, ?, ?, ?, ?, 0, 0, ?)",
+        (ino, scope.kind, scope.name, object_limit, group, tx.now_ns, protected, max_bytes),
     )
     if group is not None:
         expire(tx, group)
@@ -158,8 +195,9 @@ def doom(tx: Transaction, ino: int, parent: int, name: bytes) -> None:
 
 
 def drop(tx: Transaction, scope: int) -> None:
-    """Forget a pipeline or run whose directory is gone."""
-    tx.rows("DELETE FROM scope WHERE ino = ?", (scope,))
+    """Forget a pipeline or run whose directory is gone. What is still to be swept of it does not count any more."""
+    for (size,) in tx.rows("DELETE FROM scope WHERE ino = ? RETURNING bytes", (scope,)):
+        tx.note_store_bytes(-size)
     taken.forget(tx, scope)
 
 
@@ -193,17 +231,20 @@ def _detach(tx: Transaction, ino: int) -> None:
     tx.rows("INSERT INTO doomed VALUES (?)", (ino,))
 
 
-def count(tx: Transaction, scope: int, added: int) -> tuple[int, int, bool]:
-    """Add to a scope's number of objects. Returns the number, the limit (0: none) and whether it is a pipeline.
+def count(tx: Transaction, scope: int, added: int, grown: int) -> Counted:
+    """Add to the number of a pipeline's or run's objects, and to the sum of their sizes.
 
-    Raises NotFoundError when the run has expired or the pipeline was deleted.
+    Raises NotFoundError when the run has expired or the pipeline was deleted, and QuotaError (see note_bytes).
     """
-    row = tx.row(_COUNT, (added, scope)) if added else tx.row(_COUNTED, (scope,))
+    row = tx.row(_COUNT, (added, grown, scope)) if added or grown else tx.row(_COUNTED, (scope,))
     if row is None:
         raise NotFoundError("the pipeline or run is gone")
-    objects, own_limit, kind = row
+    objects, own_limit, kind, *sums = row
     is_pipeline = kind == ScopeKind.PIPELINE
-    return objects, eviction.limit_of(tx, own_limit) if is_pipeline else 0, is_pipeline
+    if sums:
+        now, own_most = sums
+        tx.note_bytes(scope, grown, now, eviction.bytes_limit_of(tx, own_most) if is_pipeline else 0)
+    return Counted(objects, eviction.limit_of(tx, own_limit) if is_pipeline else 0, is_pipeline)
 
 
 def limit_all(tx: Transaction) -> None:

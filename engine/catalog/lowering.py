@@ -13,7 +13,7 @@ _FEW = 1000
 
 _LAST = "SELECT put_ns FROM node WHERE scope = ? AND evictable = 1 ORDER BY put_ns LIMIT 1 OFFSET ?"
 _VICTIMS = "FROM node WHERE scope = ?1 AND evictable = 1 AND put_ns <= ?2"
-_PAGE = f"SELECT ino, parent, name, put_ns {_VICTIMS} AND put_ns > ?3 ORDER BY put_ns LIMIT 10000"
+_PAGE = f"SELECT ino, parent, name, put_ns, size {_VICTIMS} AND put_ns > ?3 ORDER BY put_ns LIMIT 10000"
 _CROWDED_OUT = (
     "SELECT DISTINCT displaced_by FROM evicted CROSS JOIN node ON node.ino = displaced_by"
     " WHERE evicted.scope = ?1 AND node.scope = ?1 AND node.evictable = 1 AND node.put_ns <= ?2"
@@ -36,21 +36,25 @@ def _evict_oldest(tx: Transaction, scope: int, number: int) -> None:
     last = tx.rows(_LAST, (scope, number - 1))[0][0]
     for (ino,) in tx.rows(_CROWDED_OUT, (scope, last)):
         eviction.forget(tx, ino)
-    gone = _removed(tx, scope, last)
+    gone, size = _removed(tx, scope, last)
     tx.rows(_CHANGES, (scope, last, tx.ticks(number), tx.session, tx.others))
     tx.rows(f"DELETE {_VICTIMS}", (scope, last))
-    eviction.note_evicted(tx, scope, gone)
+    eviction.note_evicted(tx, scope, gone, size)
 
 
-def _removed(tx: Transaction, scope: int, last: int) -> list[Removed]:
-    """The victims, without the rest of what is known of them: a million of them have to fit into memory."""
+def _removed(tx: Transaction, scope: int, last: int) -> tuple[list[Removed], int]:
+    """The victims and the sum of their sizes, without the rest of what is known of them: a million have to fit into
+    memory.
+    """
     paths: dict[int, bytes] = {}
     gone: list[Removed] = []
     after = -1
+    total = 0
     while rows := tx.rows(_PAGE, (scope, last, after)):
-        for ino, parent, name, put_ns in rows:
+        for ino, parent, name, put_ns, size in rows:
             if parent not in paths:
                 paths[parent] = nodes.path_of(tx.database, parent, b"")
             gone.append(Removed(ino, parent, name, paths[parent] + name))
             after = put_ns
-    return gone
+            total += size
+    return gone, total

@@ -1,10 +1,11 @@
 """Rows of `node`: reading, adding and removing names."""
 
 import functools
+import operator
 from collections.abc import Callable
 
 from engine.catalog.transaction import Transaction
-from engine.errors import NotFoundError, NotPermittedError
+from engine.errors import DamagedError, NotFoundError, NotPermittedError
 from engine.model import Attributes, Kind, Node, NodeRow, Removed
 from engine.sqlite.database import Database, Row
 
@@ -25,15 +26,25 @@ _INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
 
 # What Node._make does, without its check of the length: a row has all columns.
 _as_node: Callable[[Row], Node] = functools.partial(tuple.__new__, Node)
+_content_of = operator.itemgetter(Node._fields.index("content"))
+
+
+def _sound(rows: list[Row]) -> list[Row]:
+    """Raise DamagedError for rows of another table, which are shorter: SQLite does not know a page that is in the place
+    of another one, and gives what a row lacks as NULL.
+    """
+    if None in map(_content_of, rows):
+        raise DamagedError("a page of the store's database is damaged: it is not the one that belongs there")
+    return rows
 
 
 def by_ino(database: Database, ino: int) -> Node | None:
-    rows = database.recall(_BY_INO, (ino,))
+    rows = _sound(database.recall(_BY_INO, (ino,)))
     return _as_node(rows[0]) if rows else None
 
 
 def by_name(database: Database, parent: int, name: bytes) -> Node | None:
-    rows = database.recall(_BY_NAME, (parent, name))
+    rows = _sound(database.recall(_BY_NAME, (parent, name)))
     return _as_node(rows[0]) if rows else None
 
 
@@ -44,7 +55,7 @@ def after_name(database: Database, parent: int, name: bytes, limit: int) -> list
 
 def rows_after_name(database: Database, parent: int, name: bytes, limit: int) -> list[NodeRow]:
     """The same without making nodes of them."""
-    return database.rows(_AFTER_NAME, (parent, name, limit))
+    return _sound(database.rows(_AFTER_NAME, (parent, name, limit)))
 
 
 def is_empty(database: Database, ino: int) -> bool:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from engine.catalog import eviction, lifetimes, nodes
 from engine.catalog.transaction import Transaction
-from engine.errors import ExistsError, IsDirectoryError, NotFoundError, TooLargeError
+from engine.errors import ExistsError, IsDirectoryError, TooLargeError
 from engine.model import Kind, Node
 from engine.sqlite.database import Database
 
@@ -82,7 +82,8 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     new = Node(put.ino, put.parent, put.name, scope, Kind.OBJECT, mode, uid, gid, size, *times, content, None, xattrs)
     if old is not None:
         nodes.delete(tx, old)
-    objects, limit, is_pipeline = lifetimes.count(tx, scope, 0 if replaces else 1)
+    before = old.size if old is not None and replaces else 0
+    objects, limit, is_pipeline = lifetimes.count(tx, scope, 0 if replaces else 1, size - before)
     nodes.insert(tx, new, evictable=is_pipeline)
     if is_pipeline:
         freed_by = 0
@@ -104,24 +105,17 @@ _INTENT_COLUMNS = (
 _KEEP = f"INSERT OR REPLACE INTO intent ({_INTENT_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 
 
-def check_home(database: Database, parent: int) -> None:
-    """Raise NotFoundError when the pipeline, run or directory that something is to be put in is gone."""
-    if lifetimes.home(database, parent) is None:
-        raise NotFoundError("the pipeline, run or directory is gone")
-
-
 def keep_intent(database: Database, handle: int, session: int, prepared: int, put: Put) -> None:
     """Write down that a Put is to be published although its process may die before it is.
 
     One that must not replace anything has its name from here on: it is to be published as one that replaces. Raises
-    NotFoundError when the pipeline, run or directory that it is for is gone, and ExistsError.
+    ExistsError.
     """
     how = put.how
     if how is How.CREATE:
         how = How.REPLACE
         if database.row(_TAKEN, (put.parent, put.name, session)) is not None:
             raise ExistsError("the name is taken, or somebody else has just closed it")
-    check_home(database, put.parent)
     note_intent(database, handle, session, prepared, put, how)
 
 
@@ -134,6 +128,15 @@ def note_intent(database: Database, handle: int, session: int, prepared: int, pu
             *(put.atime_ns, put.mtime_ns, put.content, put.xattrs),
         ),
     )
+
+
+def all_intents(database: Database) -> dict[tuple[int, int], Put]:
+    """The Puts that anybody wrote down and did not publish, by inode and handle: their names and sizes alone."""
+    rows = database.rows("SELECT ino, handle, parent, name, size, how FROM intent")
+    return {
+        (ino, handle): Put(ino, parent, name, 0, 0, 0, size=size, how=How(how))
+        for ino, handle, parent, name, size, how in rows
+    }
 
 
 def intents_of(tx: Transaction, session: int) -> list[tuple[int, int, Put]]:

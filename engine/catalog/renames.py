@@ -1,6 +1,7 @@
 """rename(2): atomic, replacing, within and across pipelines and runs (POSIX rename; Linux renameat2)."""
 
-from engine.catalog import eviction, lifetimes, nodes
+from engine.catalog import eviction, lifetimes, nodes, room
+from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
 from engine.errors import (
     ExistsError,
@@ -15,14 +16,26 @@ from engine.model import Kind, Node
 
 _MOVE = "UPDATE node SET parent = ?, name = ?, scope = ?, evictable = ?, ctime_ns = ? WHERE ino = ?"
 
+_BELOW = (
+    f"{nodes.WITH_BELOW} SELECT count(*), coalesce(sum(size), 0) FROM below JOIN node USING (ino) WHERE below.kind = 1"
+)
+
 
 def rename(
-    tx: Transaction, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool
+    tx: Transaction,
+    parent: int,
+    name: bytes,
+    new_parent: int,
+    new_name: bytes,
+    waiting: Waiting,
+    *,
+    replace: bool,
 ) -> Node | None:
     """Give a name another place. Returns what it replaced, None when the place was free or is the same.
 
     Raises NotFoundError, NotPermittedError for pipelines, runs and what is beside them, ExistsError without `replace`,
-    and as POSIX has it IsDirectoryError, NotDirectoryError, NotEmptyError, InvalidError for a directory into itself.
+    and as POSIX has it IsDirectoryError, NotDirectoryError, NotEmptyError, InvalidError for a directory into itself;
+    QuotaError where the pipeline that it comes to has no room for its bytes, beside what is `waiting`.
     """
     source = _movable(tx, parent, name)
     scope = nodes.touch_directory(tx, new_parent)
@@ -38,7 +51,7 @@ def rename(
     if target is not None:
         nodes.delete(tx, target)
         if target.kind == Kind.OBJECT:
-            lifetimes.count(tx, scope, -1)
+            lifetimes.count(tx, scope, -1, -target.size)
     tx.tell(source.ino, parent, name)
     _move(tx, source, new_parent, new_name, scope)
     freed_by = 0
@@ -47,10 +60,12 @@ def rename(
         if target is None and scope == source.scope:
             eviction.note_move(tx, parent, name, source.ino)
     _enforce(tx, source, scope, freed_by)
+    if scope != source.scope:
+        room.require_in_scope(tx, scope, waiting)
     return target
 
 
-def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
+def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other_name: bytes, waiting: Waiting) -> None:
     """Swap two names (RENAME_EXCHANGE). Raises as `rename`."""
     first = _movable(tx, parent, name)
     second = _movable(tx, other_parent, other_name)
@@ -69,6 +84,8 @@ def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other
     # Only now: each has left the place that the other takes.
     _enforce(tx, first, second_scope)
     _enforce(tx, second, first_scope)
+    for scope in (first_scope, second_scope):
+        room.require_in_scope(tx, scope, waiting)
 
 
 def _movable(tx: Transaction, parent: int, name: bytes) -> Node:
@@ -106,11 +123,11 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
             "UPDATE node SET parent = ?, name = ?, ctime_ns = ? WHERE ino = ?", (parent, name, tx.now_ns, source.ino)
         )
         return
-    moved = 1 if source.kind == Kind.OBJECT else 0
+    moved, size = (1, source.size) if source.kind == Kind.OBJECT else (0, 0)
     if source.kind == Kind.DIRECTORY:
-        moved = tx.rows(f"{nodes.WITH_BELOW} SELECT count(*) FROM below WHERE kind = 1", (source.ino,))[0][0]
-    lifetimes.count(tx, source.scope, -moved)
-    _, _, is_pipeline = lifetimes.count(tx, scope, moved)
+        moved, size = tx.rows(_BELOW, (source.ino,))[0]
+    lifetimes.count(tx, source.scope, -moved, -size)
+    is_pipeline = lifetimes.count(tx, scope, moved, size).is_pipeline
     if source.kind == Kind.DIRECTORY:
         tx.rows(
             f"{nodes.WITH_BELOW} UPDATE node SET scope = ?, evictable = (kind = 1 AND ?)"
@@ -124,7 +141,7 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
 def _enforce(tx: Transaction, moved: Node, scope: int, freed_by: int = 0) -> None:
     """Let the limit of the scope that a name came to apply."""
     if scope != moved.scope:
-        objects, limit, _ = lifetimes.count(tx, scope, 0)
+        objects, limit, _ = lifetimes.count(tx, scope, 0, 0)
         if moved.kind == Kind.DIRECTORY:
             eviction.enforce_around(tx, scope, objects, limit, moved.ino)
         else:

@@ -2,12 +2,25 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from engine.errors import QuotaError
 from engine.model import NO_EFFECTS, Effects, Removed
 from engine.sqlite.database import Database, Row
 
-_READ = "SELECT clock_ns, object_limit, run_expiry, max_object_size FROM store"
+_READ = "SELECT clock_ns, object_limit, run_expiry, max_object_size, max_pipeline_bytes, max_bytes, bytes FROM store"
+_KEEP = "UPDATE store SET clock_ns = ?, bytes = ?"
+
+
+class Sum(NamedTuple):
+    """The bytes of a pipeline or run that a transaction has changed."""
+
+    grown: int
+    """By how many."""
+    bytes: int
+    """How many it has now."""
+    limit: int
+    """How many it may have; 0: no limit."""
 
 
 class _Clock:
@@ -18,7 +31,10 @@ class _Clock:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._now, self.object_limit, self.run_expiry, self.max_object_size = database.rows(_READ)[0]
+        row = database.only_row(_READ)
+        self._now, self.object_limit, self.run_expiry, self.max_object_size = row[:4]
+        self.max_pipeline_bytes, self.max_bytes, stored = row[4:]
+        self._bytes = stored % 2**64
         database.writes.before_commit(self._keep)
 
     def tick(self) -> int:
@@ -30,8 +46,14 @@ class _Clock:
         self._now = before + number
         return before
 
+    @property
+    def store_bytes(self) -> int:
+        """Of all values, with those of this transaction."""
+        return int(self._bytes + self._database.writes.grown)
+
     def _keep(self) -> None:
-        self._database.rows("UPDATE store SET clock_ns = ?", (self._now,))
+        # Many pipelines of holes can have more together than a number of SQLite's: then it goes on below 0.
+        self._database.rows(_KEEP, (self._now, (self.store_bytes + 2**63) % 2**64 - 2**63))
 
 
 class Transaction:
@@ -47,11 +69,15 @@ class Transaction:
         self.object_limit: int = self._clock.object_limit
         self.run_expiry: int = self._clock.run_expiry
         self.max_object_size: int = self._clock.max_object_size
+        self.max_pipeline_bytes: int = self._clock.max_pipeline_bytes
+        self.max_bytes: int = self._clock.max_bytes
         self.now_ns = self._clock.tick()
         """The time of this transaction: later than every one before it."""
         self.evicted: list[Removed] = []
         self.expired: list[Removed] = []
         self.restored: list[Removed] = []
+        self.sums: dict[int, Sum] = {}
+        """The pipelines and runs whose values have more or fewer bytes now than before, by inode."""
 
     def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Row]:
         return self.database.rows(sql, arguments)
@@ -71,6 +97,26 @@ class Transaction:
     def new_number(self) -> int:
         """An inode or content number, for where one was not taken before the transaction."""
         return int(self.database.value("UPDATE store SET next_id = next_id + 1 RETURNING next_id - 1"))
+
+    @property
+    def store_bytes(self) -> int:
+        """How many bytes all values of the store have now."""
+        return self._clock.store_bytes
+
+    def note_bytes(self, scope: int, grown: int, now: int, limit: int) -> None:
+        """The values of a pipeline or run have `grown`, and are `now` as large; `limit` as in Sum.
+
+        Raises QuotaError where they are larger together than a number of SQLite's, as holes can be.
+        """
+        if now < 0:
+            raise QuotaError("a pipeline or run cannot have more than 8 EiB")
+        before = self.sums.get(scope)
+        self.sums[scope] = Sum(grown if before is None else before.grown + grown, now, limit)
+        self.note_store_bytes(grown)
+
+    def note_store_bytes(self, grown: int) -> None:
+        """The values of the store have grown."""
+        self.database.writes.grown += grown
 
     def drop_content(self, content: int, ino: int = 0, parent: int = 0, name: bytes = b"") -> None:
         """Leave a value to be deleted once nobody has it open; with a name, tell the other mounts that it is gone."""

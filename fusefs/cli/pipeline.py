@@ -6,19 +6,30 @@ from typing import Any
 
 import click
 
-from engine.config_values import MAX_COUNT
+from engine.config_values import MAX_COUNT, parse_size
 from engine.model import PipelineInfo, ScopeKind
 from fusefs.cli import output
 from fusefs.cli.objects import object_group
 from fusefs.cli.options import NAME, open_for, store_options
 
+_DEFAULT = "default"
+
 
 def _limit(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None or value == "default":
+    if value is None or value == _DEFAULT:
         return None
     if value.isascii() and value.isdigit() and int(value) <= MAX_COUNT:
         return int(value)
     raise click.BadParameter(f"{value!r} is no limit: it takes 0 (no limit) to {MAX_COUNT}, or default")
+
+
+def _bytes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None or value == _DEFAULT:
+        return None
+    size = parse_size(value)
+    if size is None:
+        raise click.BadParameter(f"{value!r} is no size: it takes a number of bytes, a size like 512MiB, or {_DEFAULT}")
+    return size
 
 
 @click.group("pipeline")
@@ -36,11 +47,17 @@ pipeline.add_command(_objects, "store")
 @click.option(
     "--limit", callback=_limit, metavar="N", help="Keep at most N objects; 0: no limit. Default: the store's."
 )
+@click.option(
+    "--max-bytes",
+    callback=_bytes,
+    metavar="SIZE",
+    help="Refuse what would make its objects larger together, like 10GiB; 0: no limit. Default: the store's.",
+)
 @click.argument("name", metavar="NAME", type=NAME)
-def create(store: str | None, config: str | None, limit: int | None, name: bytes) -> None:
+def create(store: str | None, config: str | None, limit: int | None, max_bytes: int | None, name: bytes) -> None:
     """Make a pipeline."""
     with open_for(store, config, create=True) as opened:
-        opened.create_pipeline(name, limit, uid=os.geteuid(), gid=os.getegid())
+        opened.create_pipeline(name, limit, max_bytes, uid=os.geteuid(), gid=os.getegid())
 
 
 @pipeline.command("list")
@@ -53,19 +70,27 @@ def list_pipelines(store: str | None, config: str | None, as_json: bool) -> None
     if as_json:
         output.print_json(map(_as_json, found))
     elif output.is_terminal(sys.stdout):
-        output.print_table(["NAME", "OBJECTS", "LIMIT"], map(_as_row, found), right=["OBJECTS", "LIMIT"])
+        columns = ["NAME", "OBJECTS", "LIMIT", "BYTES", "MAX BYTES"]
+        output.print_table(columns, map(_as_row, found), right=columns[1:])
     else:
         output.print_names(info.name for info in found)
 
 
 def _as_json(info: PipelineInfo) -> dict[str, Any]:
     name = output.json_name("name", info.name)
-    return {**name, "objects": info.objects, "limit": info.effective_limit, "own_limit": info.object_limit}
+    objects = {"objects": info.objects, "limit": info.effective_limit, "own_limit": info.object_limit}
+    sizes = {"bytes": info.bytes, "max_bytes": info.effective_max_bytes, "own_max_bytes": info.max_bytes}
+    return {**name, **objects, **sizes}
 
 
 def _as_row(info: PipelineInfo) -> list[str]:
-    limit = str(info.effective_limit or "none")
-    return [output.shown(info.name), str(info.objects), limit if info.object_limit is not None else f"{limit} (store)"]
+    limit = _shown_limit(info.effective_limit, info.object_limit)
+    most = _shown_limit(info.effective_max_bytes, info.max_bytes)
+    return [output.shown(info.name), str(info.objects), limit, str(info.bytes), most]
+
+
+def _shown_limit(limit: int, own: int | None) -> str:
+    return f"{limit or 'none'}{' (store)' if own is None else ''}"
 
 
 @pipeline.command("delete")
@@ -90,3 +115,16 @@ def set_limit(store: str | None, config: str | None, name: bytes, limit: int | N
     with open_for(store, config) as opened:
         effects = opened.set_limit(name, limit)
     output.tell_effects(effects)
+
+
+@pipeline.command("set-max-bytes")
+@store_options
+@click.argument("name", metavar="NAME", type=NAME)
+@click.argument("max_bytes", metavar="SIZE|default", callback=_bytes)
+def set_max_bytes(store: str | None, config: str | None, name: bytes, max_bytes: int | None) -> None:
+    """Let the objects of a pipeline have at most SIZE bytes together: 0 for no limit, `default` for the store's.
+
+    Nothing is evicted for that: what would make them more is refused.
+    """
+    with open_for(store, config) as opened:
+        opened.set_max_bytes(name, max_bytes)

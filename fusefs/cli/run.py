@@ -56,7 +56,8 @@ def list_runs(store: str | None, config: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json(map(_as_json, found))
     elif output.is_terminal(sys.stdout):
-        output.print_table(["ID", "PIPELINE", "OBJECTS", "STARTED", "FINISHED"], map(_as_row, found), right=["OBJECTS"])
+        columns = ["ID", "PIPELINE", "OBJECTS", "BYTES", "STARTED", "FINISHED"]
+        output.print_table(columns, map(_as_row, found), right=["OBJECTS", "BYTES"])
     else:
         output.print_names(info.name for info in found)
 
@@ -67,6 +68,7 @@ def _as_json(info: RunInfo) -> dict[str, Any]:
         **output.json_name("id", info.name),
         **pipeline,
         "objects": info.objects,
+        "bytes": info.bytes,
         "started": output.json_time(info.started_ns),
         "finished": info.finished,
     }
@@ -77,6 +79,7 @@ def _as_row(info: RunInfo) -> list[str]:
         output.shown(info.name),
         output.shown(info.pipeline or b""),
         str(info.objects),
+        str(info.bytes),
         output.local_time(info.started_ns),
         "yes" if info.finished else "no",
     ]

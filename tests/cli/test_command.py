@@ -181,7 +181,7 @@ def test_tables_on_a_terminal(fusefs: Fusefs, environment: dict[str, str]) -> No
     assert re.search(r"odd\\x1b\[31m\\xff +4 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", objects)
     assert "[bold]markup[/bold]" in objects
     assert re.search(r"p +2 +7", on_a_terminal(environment, "pipeline", "list"))
-    assert re.search(r"r1 +p +0 +\d{4}-.* no", on_a_terminal(environment, "run", "list"))
+    assert re.search(r"r1 +p +0 +0 +\d{4}-.* no", on_a_terminal(environment, "run", "list"))
 
 
 def test_progress_of_large_values_on_a_terminal(fusefs: Fusefs, environment: dict[str, str], tmp_path: Path) -> None:

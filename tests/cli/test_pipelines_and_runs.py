@@ -13,8 +13,8 @@ def test_pipelines(fusefs: Fusefs, tmp_path: Path) -> None:
     fusefs("pipeline", "create", "a").ok()
     assert fusefs("pipeline", "list").ok() == b"a\nb\n"
     assert json.loads(fusefs("pipeline", "list", "--json").ok()) == [
-        {"name": "a", "objects": 0, "limit": 50, "own_limit": None},
-        {"name": "b", "objects": 0, "limit": 3, "own_limit": 3},
+        {"name": "a", "objects": 0, "limit": 50, "own_limit": None, "bytes": 0, "max_bytes": 0, "own_max_bytes": None},
+        {"name": "b", "objects": 0, "limit": 3, "own_limit": 3, "bytes": 0, "max_bytes": 0, "own_max_bytes": None},
     ]
     fusefs("pipeline", "delete", "a").ok()
     assert fusefs("pipeline", "list").ok() == b"b\n"
@@ -54,6 +54,29 @@ def test_wrong_limits(fusefs: Fusefs, limit: str) -> None:
     assert fusefs("pipeline", "list").ok() == b"p\n"
 
 
+def test_limits_in_bytes(fusefs: Fusefs) -> None:
+    fusefs("pipeline", "create", "p", "--max-bytes", "1K").ok()
+    fusefs("pipeline", "object", "put", "p", "k=value").ok()
+    assert fusefs("pipeline", "object", "put", "p", "big=" + "x" * 1020).code == 1
+    for size, own, most in (("2kB", 2000, 2000), ("0", 0, 0), ("default", None, 0)):
+        fusefs("pipeline", "set-max-bytes", "p", size).ok()
+        listed = json.loads(fusefs("pipeline", "list", "--json").ok())[0]
+        assert (listed["bytes"], listed["max_bytes"], listed["own_max_bytes"]) == (5, most, own)
+    fusefs("run", "start", "1").ok()
+    fusefs("run", "object", "put", "1", "k=value").ok()
+    assert json.loads(fusefs("run", "list", "--json").ok())[0]["bytes"] == 5
+
+
+@pytest.mark.parametrize("size", ["x", "-1", "1.5", "", "8EiB", "9223372036854775808"])
+def test_wrong_sizes(fusefs: Fusefs, size: str) -> None:
+    fusefs("pipeline", "create", "p").ok()
+    ended = fusefs("pipeline", "set-max-bytes", "p", size)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert fusefs("pipeline", "create", "q", "--max-bytes", size).code == 2
+    assert fusefs("pipeline", "set-max-bytes", "missing", "1").code == 3
+    assert fusefs("pipeline", "list").ok() == b"p\n"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "_x", "a/b", "a b", "ä", "x" * 129, "a\nb"])
 def test_wrong_names(fusefs: Fusefs, name: str) -> None:
     for command in (["pipeline", "create"], ["run", "start"]):
@@ -69,7 +92,7 @@ def test_runs(fusefs: Fusefs) -> None:
     assert fusefs("run", "list").ok() == b"2\n1\n"
     first, second = json.loads(fusefs("run", "list", "--json").ok())
     assert first.pop("started").endswith("Z")
-    assert first == {"id": "2", "pipeline": "p", "objects": 0, "finished": False}
+    assert first == {"id": "2", "pipeline": "p", "objects": 0, "bytes": 0, "finished": False}
     assert (second["id"], second["pipeline"], second["finished"]) == ("1", None, True)
 
 

@@ -18,6 +18,8 @@ from engine.config_values import (
     MAX_BYTES,
     MAX_COUNT,
     MAX_OBJECT_SIZE,
+    MAX_PIPELINE_BYTES,
+    MAX_STORE_BYTES,
     PATH,
     PIPELINE_OBJECT_LIMIT,
     RUN_OBJECT_EXPIRY,
@@ -87,8 +89,10 @@ def test_gofers_own_block(load: Load) -> None:
 
 
 def test_the_rest_of_the_file(load: Load) -> None:
-    settings = load('[object_store]\nmax_object_size = "2MiB"\n[mount]\nlog_level = "debug"\nlog_file = "my.log"')
+    sizes = 'max_object_size = "2MiB"\nmax_pipeline_bytes = "3MiB"\nmax_bytes = 4'
+    settings = load(f'[object_store]\n{sizes}\n[mount]\nlog_level = "debug"\nlog_file = "my.log"')
     assert settings.object_store.max_object_size == 2 * 1024 * 1024
+    assert (settings.object_store.max_pipeline_bytes, settings.object_store.max_bytes) == (3 * 1024 * 1024, 4)
     assert settings.log_level == "debug"
 
 
@@ -112,11 +116,14 @@ def test_every_environment_variable(load: Load, tmp_path: Path) -> None:
         FUSEFS_PIPELINE_OBJECT_LIMIT="0",
         FUSEFS_RUN_OBJECT_EXPIRY="7",
         FUSEFS_MAX_OBJECT_SIZE="1GB",
+        FUSEFS_MAX_PIPELINE_BYTES="2K",
+        FUSEFS_MAX_BYTES="3",
         FUSEFS_LOG_LEVEL="WARNING",
     )
     store = settings.object_store
     assert (store.engine, store.path, store.pipeline_object_limit) == ("memory", "/catalog.db", 0)
     assert (store.run_object_expiry, store.max_object_size) == (7, 10**9)
+    assert (store.max_pipeline_bytes, store.max_bytes) == (2048, 3)
     assert (settings.log_level, settings.log_file) == ("warning", "/l")
 
 
@@ -235,6 +242,8 @@ def test_one_source_cannot_name_two_engines(load: Load) -> None:
         ("[object_store]\nrun_object_expiry = [1]", r"object_store.run_object_expiry = \[1\]"),
         ('[object_store]\nmax_object_size = "5 XB"', "object_store.max_object_size = '5 XB' .*512MiB"),
         ("[object_store]\nmax_object_size = -5", "object_store.max_object_size = -5"),
+        ('[object_store]\nmax_pipeline_bytes = "5 XB"', "object_store.max_pipeline_bytes = '5 XB' .*512MiB"),
+        ("[object_store]\nmax_bytes = -1", "object_store.max_bytes = -1 .*512MiB"),
         ("[object_store]\nengine = 5", "object_store.engine = 5"),
         ('[object_store]\nengine = "sqlit"', r"object_store.engine = 'sqlit' .*did you mean sqlite\?"),
         ('[object_store.sqlite]\npath = ""', "object_store.sqlite.path = '' .*the path of a file"),
@@ -314,13 +323,14 @@ def test_numbers_that_are_no_counts(number: int) -> None:
             checked(Given("", RUN_OBJECT_EXPIRY, value))
 
 
+SIZES = [MAX_OBJECT_SIZE, MAX_PIPELINE_BYTES, MAX_STORE_BYTES]
 _UNITS = {"": 1, "B": 1, "K": 2**10, "KiB": 2**10, "kB": 10**3, "M": 2**20, "mib": 2**20, "MB": 10**6, "GiB": 2**30}
 
 
-@given(st.integers(0, 10**9), st.sampled_from(sorted(_UNITS)), st.sampled_from(["", " "]))
-def test_sizes(number: int, unit: str, space: str) -> None:
+@given(st.integers(0, 10**9), st.sampled_from(sorted(_UNITS)), st.sampled_from(["", " "]), st.sampled_from(SIZES))
+def test_sizes(number: int, unit: str, space: str, key: str) -> None:
     assert parse_size(f"{number}{space}{unit}") == number * _UNITS[unit]
-    assert checked(Given("", MAX_OBJECT_SIZE, f"{number}{unit}")) == number * _UNITS[unit]
+    assert checked(Given("", key, f"{number}{unit}")) == number * _UNITS[unit]
 
 
 @pytest.mark.parametrize(
@@ -348,4 +358,4 @@ def test_any_value_is_taken_or_refused_with_source_and_key(key: str, value: obje
     elif key in (STORE, ENGINE, LOG_LEVEL):
         assert isinstance(taken, str)
     else:
-        assert 0 <= taken <= (MAX_BYTES if key == MAX_OBJECT_SIZE else MAX_COUNT)
+        assert 0 <= taken <= (MAX_BYTES if key in SIZES else MAX_COUNT)

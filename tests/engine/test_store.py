@@ -38,7 +38,7 @@ def test_pipelines_are_listed_by_name(store: Store) -> None:
     store.put_object(ScopeName.pipeline("b"), b"key", b"value")
     assert store.list_pipelines() == [
         PipelineInfo(b"a", 0, None, 50),
-        PipelineInfo(b"b", 1, 7, 7),
+        PipelineInfo(b"b", 1, 7, 7, bytes=5),
         PipelineInfo(b"c", 0, 0, 0),
     ]
 
@@ -138,7 +138,7 @@ def test_runs_are_listed_oldest_first(store: Store) -> None:
     runs = store.list_runs()
     assert [run.name for run in runs] == [b"b", b"a", b"c"]
     assert sorted(runs, key=lambda run: run.started_ns) == runs
-    assert runs[1] == RunInfo(b"a", b"app", 1, runs[1].started_ns, True)
+    assert runs[1] == RunInfo(b"a", b"app", 1, runs[1].started_ns, True, bytes=5)
     assert runs[0] == RunInfo(b"b", None, 0, runs[0].started_ns, False)
 
 

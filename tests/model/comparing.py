@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import StoreError
 from fusefs.errnos import errno_of
-from tests.model.holding import never
+from tests.model.limits import never
 from tests.model.processes import Model
 from tests.model.tree import Refused
 
@@ -35,7 +35,7 @@ def alternatives(model: Model, what: str, arguments: tuple[Any, ...]) -> Iterato
     todo: list[list[bool]] = [[]]
     while todo:
         answers = todo.pop()
-        tried = copy.deepcopy(model) if what in UNCERTAIN or model.is_overtaken else model
+        tried = copy.deepcopy(model) if what in UNCERTAIN or model.is_unsure else model
         tried.choose = Choices(answers)
         yield tried, _expected(tried, what, arguments)
         todo += [[*tried.choose.given[:index], True] for index in range(len(answers), len(tried.choose.given))]

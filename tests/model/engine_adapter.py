@@ -122,6 +122,9 @@ class EngineAdapter(EngineFiles):
     def set_limit(self, name: bytes, limit: int | None) -> None:
         self.note(self.store.set_limit(name, limit))
 
+    def set_max_bytes(self, name: bytes, max_bytes: int) -> None:
+        self.store.set_max_bytes(name, max_bytes)
+
     def start_run(self, name: bytes, group: bytes | None) -> None:
         self.note(self.store.start_run(name, group))
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from engine import Effects, Store
 from engine.catalog.puts import How, Put
-from engine.drafts import Draft
-from engine.errors import NotDirectoryError, NotFoundError, StoreError
+from engine.drafts import SMALL_BYTES, Draft
+from engine.errors import NotDirectoryError, NotFoundError, QuotaError, StoreError
 from engine.model import ROOT_INO, Kind, Node
+from fusefs.errnos import errno_of
 from tests.model.copies import MODES
 from tests.model.copies import How as Expected
 from tests.model.limits import Changes
@@ -139,6 +140,8 @@ class EngineFiles:
             if opened.private is None:
                 opened.private = self._begin(expected.number, _HOW[expected.how], parent, name, node, how.replaces)
             elif how.truncate:
+                if opened.private.failed and opened.private.draft.size:
+                    raise OSError(opened.private.failed, "refused before")
                 self._change(opened.private)
                 opened.private.draft.truncate(0)
         self.open_files[fd] = process, opened
@@ -167,8 +170,25 @@ class EngineFiles:
 
     def write(self, fd: int, offset: int, data: bytes) -> None:
         private = self._writable(fd)
+        size = offset + len(data) + (private.base.size if private.base is not None and self._appends(private) else 0)
+        if size > SMALL_BYTES and not private.unlinked:
+            try:
+                self.store.tree.require_possible(private.put.parent, size, 0)
+            except QuotaError:
+                self._spoil(private, errno.EDQUOT)
+                raise
         self._change(private)
         private.draft.write(offset, data)
+
+    def _appends(self, private: Private) -> bool:
+        return private.put.how is How.APPEND
+
+    def _spoil(self, private: Private, number: int) -> None:
+        """As a mount does: with a part missing it is never published."""
+        private.failed = number
+        if private.has_intent:
+            self.store.publisher.retract(private.put.ino, private.draft, private.number)
+            private.has_intent = False
 
     def append(self, fd: int, data: bytes) -> None:
         self.write(fd, self._writable(fd).draft.size, data)
@@ -258,9 +278,9 @@ class EngineFiles:
         try:
             private.put.xattrs = self._xattrs(private.put)
             self.store.publisher.prepare(private.put, private.draft, private.number)
-        except NotFoundError:
-            private.failed = errno.ENOENT
-            return errno.ENOENT
+        except (NotFoundError, QuotaError) as error:
+            self._spoil(private, errno_of(error))
+            return private.failed
         private.prepared = private.has_intent = True
         return 0
 
@@ -268,11 +288,22 @@ class EngineFiles:
         if private.changed and not private.unlinked and not private.failed:
             try:
                 self.publish(private, last=True)
+                self._keep_for_peeking(private)
             except StoreError:
                 private.failed = errno.EIO
         self.store.publisher.abandon(private.draft, private.put.ino, private.number if private.has_intent else None)
         if private.base is not None:
             self.store.contents.unpin(private.base.content)
+
+    def _keep_for_peeking(self, private: Private) -> None:
+        """Who reads what its process has published goes on reading that, whatever becomes of the name."""
+        node = private.base
+        assert node is not None
+        if private.draft.size == node.size:  # else the name had another value already
+            for _, opened in self.open_files.values():
+                if opened.private is private:
+                    opened.private, opened.node = None, node
+                    self.store.contents.pin(node.content)
 
     def end(self, process: str) -> None:
         """Its files are closed one by one before."""

@@ -1,16 +1,10 @@
 """The reference's answers to who has what open, and who is shown what under a name that is being written."""
 
 import errno
-from collections.abc import Callable
 
 from tests.model.copies import Copy, Descriptor, Handle
 from tests.model.reference import Reference
-from tests.model.tree import Directory, Object, Path, Place, Refused
-
-
-def never() -> bool:
-    """The answer where no other was given."""
-    return False
+from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused
 
 
 class Holding(Reference):
@@ -19,8 +13,6 @@ class Holding(Reference):
     def __init__(self, limit: int, expiry: int) -> None:
         super().__init__(limit, expiry)
         self.descriptors: dict[int, Descriptor] = {}
-        self.choose: Callable[[], bool] = never
-        """Asked where the contract allows either."""
         self.order = 0
 
     def directory(self, path: Path) -> Directory:
@@ -108,10 +100,16 @@ class Holding(Reference):
             return next((copy for copy in copies if copy.creates), None)
         return next((copy for copy in copies if copy.origin is now), None)
 
+    def waiting_bytes(self) -> int:
+        copies = {handle.copy for handle in self.handles() if handle.copy is not None}
+        return sum(len(copy.kept.value) for copy in copies if copy.kept is not None)
+
     @property
-    def is_overtaken(self) -> bool:
-        """Whether somebody else has given a value to a name that is being created with O_EXCL."""
-        return any(handle.copy is not None and self.may_clash(handle.copy) for handle in self.handles())
+    def is_unsure(self) -> bool:
+        """Whether somebody else has given a value to a name that is being created with O_EXCL, or bytes are limited."""
+        pipelines = self.scopes(b"pipeline").values()
+        limited = any(isinstance(pipeline, Pipeline) and pipeline.max_bytes for pipeline in pipelines)
+        return limited or any(handle.copy is not None and self.may_clash(handle.copy) for handle in self.handles())
 
     def may_clash(self, copy: Copy) -> bool:
         """Whether the creation may fail as late as its close: only then is it known what other mounts did."""

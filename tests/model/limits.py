@@ -1,8 +1,12 @@
 """The reference's limits: what makes way in a full pipeline, what comes back, which runs expire."""
 
+import copy
+import errno
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
-from tests.model.tree import Directory, Object, Pipeline, Place, Run, Tree
+from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused, Run, Tree
 
 
 @dataclass(eq=False)
@@ -27,6 +31,11 @@ class Changes:
     restored: list[bytes] = field(default_factory=list)
 
 
+def never() -> bool:
+    """The answer where no other was given."""
+    return False
+
+
 class Limits(Tree):
     """A tree in which nothing is counted, and everything is looked at again after every change."""
 
@@ -42,6 +51,9 @@ class Limits(Tree):
         self.clock = 0
         self.changes = Changes()
 
+        self.choose: Callable[[], bool] = never
+        """Asked where the contract allows either."""
+
     def begin(self) -> None:
         """A change begins: later than all before it."""
         self.clock += 1
@@ -51,6 +63,29 @@ class Limits(Tree):
         if not isinstance(scope, Pipeline):
             return 0
         return self.limit if scope.limit is None else scope.limit
+
+    # Bytes
+
+    def require_room(self, top: Path, change: Callable[[Self], object]) -> None:
+        """Refuse a change that would bring a pipeline over its bytes, before anything has changed.
+
+        What is acknowledged and not published has its room: whether it needs that, with all that makes way for it, is
+        not looked into here.
+        """
+        scope = self.scopes(top[0]).get(top[1])
+        if not isinstance(scope, Pipeline) or not scope.max_bytes:
+            return
+        tried = copy.deepcopy(self)
+        change(tried)
+        size = tried.size_of(tried.directory(top))
+        if size <= self.size_of(scope):
+            return
+        if size > scope.max_bytes or (size + self.waiting_bytes() > scope.max_bytes and self.choose()):
+            raise Refused(errno.EDQUOT)
+
+    def waiting_bytes(self) -> int:
+        """What is acknowledged and not published yet, in bytes."""
+        return 0
 
     # Making way
 
@@ -143,6 +178,9 @@ class Limits(Tree):
         scope = self.scope_of(directory)
         limit = self.limit_of(scope)
         if scope is not kept.scope or name in directory.entries or (limit and len(self.objects(scope)) >= limit):
+            return False
+        most = scope.max_bytes if isinstance(scope, Pipeline) else 0
+        if most and self.size_of(scope) + len(kept.object.value) > most:
             return False
         self.displaced.remove(kept)
         directory.entries[name] = kept.object

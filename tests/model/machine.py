@@ -13,6 +13,8 @@ from tests.model.tree import Object, Path, Refused
 FIRST = (b"pipeline", b"p")
 SCOPES = [FIRST, (b"pipeline", b"q"), (b"run", b"1"), (b"run", b"2"), (b"run", b"3")]
 NAMES = [b"a", b"b", b"c", b"d"]
+MAX_BYTES = 150_000
+"""One large value fits, and not two of them."""
 REOPENED_AT_MOST = 2
 """How often in one example: starting a daemon takes as long as a hundred other steps."""
 PROCESSES_AT_MOST = 5
@@ -58,6 +60,8 @@ class StoreMachine(ComparingMachine):
             self.start_process()
         for path in SCOPES[:3]:
             self.both("mkdir", "A", path)
+        if len(names) % 2:
+            self.both("set_max_bytes", FIRST[1], MAX_BYTES)
         for name in names:
             self.write_whole("A", (*FIRST, name), "w", "small")
 

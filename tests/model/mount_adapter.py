@@ -147,6 +147,10 @@ class MountAdapter:
         with self._beside() as store:
             self._note(store.set_limit(name, limit))
 
+    def set_max_bytes(self, name: bytes, max_bytes: int) -> None:
+        with self._beside() as store:
+            store.set_max_bytes(name, max_bytes)
+
     def start_run(self, name: bytes, group: bytes | None) -> None:
         with self._beside() as store:
             self._note(store.start_run(name, group))

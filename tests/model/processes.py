@@ -78,8 +78,12 @@ class Model(Writing):
         if self.path_of(after[0]) is None:
             raise Refused(errno.ENOENT)
         copy.place = after
-        if copy.changed:
-            self._publish_now(copy, renamed=True)
+        try:
+            if copy.changed:
+                self._publish_now(copy, renamed=True)
+        except Refused:
+            copy.place = before
+            raise
 
     def _take_along(self, before: Place, after: Place, own: list[Copy]) -> None:
         already = [copy for copy in self.copies(after) if copy.attached and copy not in own]

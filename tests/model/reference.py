@@ -63,6 +63,11 @@ class Reference(Limits):
         pipeline.limit = limit
         self.enforce(pipeline)
 
+    def set_max_bytes(self, name: bytes, max_bytes: int) -> None:
+        pipeline = self.find((b"pipeline", name))
+        assert isinstance(pipeline, Pipeline)
+        pipeline.max_bytes = max_bytes
+
     def tell_limits(self, limit: int, expiry: int) -> None:
         """The store is opened again, and told these."""
         self.begin()
@@ -98,7 +103,9 @@ class Reference(Limits):
             raise Refused(errno.EISDIR)
         if old is not None and not force:
             raise Refused(errno.EEXIST)
-        self.put(self.place(path), value, old.note if isinstance(old, Object) else b"")
+        note = old.note if isinstance(old, Object) else b""
+        self.require_room(path[:2], lambda tried: tried.put(tried.place(path), value, note))
+        self.put(self.place(path), value, note)
 
     def set_note(self, path: Path, note: bytes) -> None:
         """Set an extended attribute, which is no Put."""
@@ -125,6 +132,12 @@ class Reference(Limits):
     # Renaming
 
     def rename(self, old: Path, new: Path, replace: bool) -> None:
+        if old[:2] != new[:2]:
+            self.require_room(new[:2], lambda tried: tried.move_name(old, new, replace))
+        self.move_name(old, new, replace)
+
+    def move_name(self, old: Path, new: Path, replace: bool) -> None:
+        """Rename, whatever bytes that brings."""
         before, source, after = self.place(old), self.find(old), self.place(new)
         target = self.at(after)
         self._check_rename(before, source, after, target, replace)
@@ -187,6 +200,12 @@ class Reference(Limits):
             raise Refused(*wrong)
 
     def exchange(self, one: Path, other: Path) -> None:
+        for top in {one[:2], other[:2]} if one[:2] != other[:2] else set():
+            self.require_room(top, lambda tried: tried.exchange_names(one, other))
+        self.exchange_names(one, other)
+
+    def exchange_names(self, one: Path, other: Path) -> None:
+        """Exchange, whatever bytes that brings."""
         first_place, second_place = self.place(one), self.place(other)
         first, second = self.find(one), self.find(other)
         if self.contains(first, second_place[0]) or self.contains(second, first_place[0]):

@@ -40,6 +40,8 @@ class Directory(Entry):
 @dataclass(eq=False)
 class Pipeline(Directory):
     limit: int | None = None
+    max_bytes: int = 0
+    """What its values may have together; 0: any number."""
 
 
 @dataclass(eq=False)
@@ -103,6 +105,10 @@ class Tree:
                 yield path + name, entry, (top, name)
             elif isinstance(entry, Directory):
                 yield from self._below(entry, path + name + b"/")
+
+    def size_of(self, top: Directory) -> int:
+        """The bytes of all objects below a directory."""
+        return sum(len(found.value) for _, found, _ in self.objects(top))
 
     def directories(self, top: Directory, path: bytes = b"") -> Iterator[tuple[bytes, Directory]]:
         """A directory and all below it, with their paths."""

@@ -4,7 +4,10 @@ import errno
 
 from tests.model.copies import MODES, Copy, Descriptor, Handle, How, Kept, Mode
 from tests.model.holding import Holding
-from tests.model.tree import Directory, Object, Path, Place, Refused, Symlink
+from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused, Symlink
+
+SMALL = 65_536
+"""What a mount keeps in memory until it is closed."""
 
 
 class Writing(Holding):
@@ -39,6 +42,7 @@ class Writing(Holding):
         elif own:
             handle.copy = own[0]
         else:
+            self._require_room(place, How.IF_ABSENT, b"")
             handle.value = self.complete(place, How.IF_ABSENT, b"", b"").value
 
     def _open_for_writing(self, handle: Handle, place: Place, *, own: bool) -> None:
@@ -52,6 +56,8 @@ class Writing(Holding):
             if not mode.append and (entry is None or not mode.replaces) and self.shared_copy(place) is None:
                 copy.shared = True
         elif mode.truncate:
+            if copy.refused and copy.value:
+                raise Refused(copy.refused)
             self._change(copy, b"")
         handle.copy = copy
         handle.changed = mode.replaces or (entry is None and not own)
@@ -97,7 +103,19 @@ class Writing(Holding):
         if handle.mode.append:
             offset = len(copy.value)
         before = copy.value[:offset].ljust(offset, b"\0")
-        self._change(copy, before + data + copy.value[offset + len(data) :])
+        value = before + data + copy.value[offset + len(data) :]
+        if self._can_never_fit(copy, offset + len(data)):
+            copy.refused, copy.kept = errno.EDQUOT, None
+            raise Refused(errno.EDQUOT)
+        self._change(copy, value)
+
+    def _can_never_fit(self, copy: Copy, size: int) -> bool:
+        """Whether a write is refused at once. A small value may be larger than the limit until it is closed."""
+        scope = None if copy.place is None else self.scope_of(copy.place[0])
+        most = scope.max_bytes if isinstance(scope, Pipeline) else 0
+        sizes = {len(before) for before in copy.before} if copy.how is How.APPEND else {0}
+        refused = {most and size + before > max(most, SMALL) for before in sizes}
+        return self.choose() if len(refused) > 1 else any(refused)
 
     def truncate(self, fd: int, size: int) -> None:
         handle = self.descriptors[fd].handle
@@ -150,9 +168,17 @@ class Writing(Holding):
         assert copy.place is not None
         if self.path_of(copy.place[0]) is None:
             raise Refused(errno.ENOENT)
+        if not copy.prepared or copy.kept is None or copy.kept.place[0] is not copy.place[0]:
+            self._require_room(copy.place, copy.how, copy.value)
         copy.origin = self.complete(copy.place, copy.how, copy.value, copy.note, renamed=renamed)
         copy.changed = copy.prepared = False
         copy.kept = None
+
+    def _require_room(self, place: Place, how: How, value: bytes) -> None:
+        path = self.path_of(place[0])
+        if path is not None:
+            parts = (*path.split(b"/"), place[1])
+            self.require_room(parts[:2], lambda tried: tried.complete(tried.place(parts), how, value, b""))
 
     def complete(self, place: Place, how: How, value: bytes, note: bytes, *, renamed: bool = False) -> Object:
         """Put, in any of the ways. The other writers of the name go on from there.
@@ -202,6 +228,11 @@ class Writing(Holding):
             copy.refused = errno.ENOENT
         elif self.may_clash(copy) and self.choose():
             copy.refused = errno.EEXIST
+        else:
+            try:
+                self._require_room(copy.place, copy.how, copy.value)
+            except Refused as refused:
+                copy.refused = min(refused.numbers)
         if copy.refused:
             copy.kept = None
             return copy.refused
