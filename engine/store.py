@@ -6,6 +6,7 @@ the thread that opened it.
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import (
+    DamagedError,
     ExistsError,
     InvalidError,
     IsDirectoryError,
@@ -71,8 +73,9 @@ class Store:
         try:
             if not self.database.read_only:
                 until = time.monotonic() + _CLOSING_S
-                while (self.upkeep.sweep() or self.upkeep.reclaim()) and time.monotonic() < until:
-                    pass
+                with suppress(DamagedError):  # a damaged store can be closed as well
+                    while (self.upkeep.sweep() or self.upkeep.reclaim()) and time.monotonic() < until:
+                        pass
                 self.publisher.close()
                 self.sessions.end()
         finally:

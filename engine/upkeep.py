@@ -10,6 +10,7 @@ from typing import NamedTuple
 from engine.catalog import eviction, lifetimes
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
+from engine.errors import DamagedError
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full, is_nearly_full
 
@@ -51,6 +52,10 @@ class Upkeep:
         self._contents = contents
         self._pinned: set[int] = set()
         """The values for which this process has a row in `pin`."""
+        self._deleting = 0
+        """The value whose deletion began last."""
+        self._damaged: set[int] = set()
+        """Values that cannot be deleted."""
         self._read_to = 0
         """The row of `change` up to which `reclaim` has read."""
         self._waiting: float = math.inf
@@ -119,9 +124,14 @@ class Upkeep:
         free = [(seq, content) for seq, content, is_free in rows if is_free]
         done: list[tuple[int]] = []
         if free and self._contents.shares_catalog:
-            with self._database.joined():
-                self._delete(free, done)
-                self._forget(done)
+            try:
+                with self._database.joined():
+                    self._delete(free, done)
+                    self._forget(done)
+            except DamagedError:
+                if not self._deleting or self._deleting in self._damaged:
+                    raise
+                return self._leave_damaged()
         elif free:
             self._delete(free, done)
             with self._database.joined():
@@ -153,15 +163,24 @@ class Upkeep:
         found = []
         for seq, session, content, pinned in rows:
             is_free = session not in others and not pinned and not self._contents.is_pinned(content)
-            is_free = is_free and (session == own or seq <= seen)
+            is_free = is_free and (session == own or seq <= seen) and content not in self._damaged
             if not is_free and session not in others:
                 self._waiting = min(self._waiting, seq)
             found.append((seq, content, is_free))
         return found
 
+    def _leave_damaged(self) -> bool:
+        """What was to be deleted cannot be read, and stays; those behind it can go. Returns that there may be some."""
+        self._damaged.add(self._deleting)
+        self._database.troubles.note(
+            f"the value {self._deleting} is damaged and cannot be deleted: `fusefs check --repair` frees its space"
+        )
+        return True
+
     def _delete(self, rows: list[tuple[int, int]], done: list[tuple[int]]) -> None:
         until = time.monotonic() + _STEP_S
         for seq, content in rows:
+            self._deleting = content
             if content and not self._contents.delete_some(content):
                 # A large value goes in pieces, so that nobody waits long for the lock: the rest is for the next call.
                 return

@@ -222,12 +222,16 @@ async def _unmount(mountpoint: str, *options: str) -> bool:
 
 
 async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], state: MountState) -> None:
-    """Do a piece of background work again and again. What goes wrong in it must not end the mount."""
+    """Do a piece of background work again and again. What goes wrong in it must not end the mount, and is told once."""
+    told = ""
     while True:
         try:
             await step(state)
+            told = ""
         except StoreError as error:
-            log.warning("%s is late: %s", what, error)
+            if str(error) != told:
+                told = str(error)
+                log.warning("%s is late: %s", what, told)
             await trio.sleep(_SWEEP_S)
         except Exception:
             log.exception("%s failed", what)
