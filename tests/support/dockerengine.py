@@ -185,9 +185,10 @@ def _remove(directory: Path) -> None:
         raise RuntimeError(f"still mounted: {left}")
     for name, _, _ in os.walk(directory / "shared"):
         release(name)  # a mountpoint whose daemon was killed refuses writes
-    for path in run.parent.glob(f"{run.name}*"):  # one that remaps users makes another beside it
-        shutil.rmtree(path)
-    shutil.rmtree(directory.parent)
+    with suppress(FileNotFoundError):  # another run may sweep at the same time
+        for path in run.parent.glob(f"{run.name}*"):  # one that remaps users makes another beside it
+            shutil.rmtree(path)
+        shutil.rmtree(directory.parent)
 
 
 def _end_processes(run: Path) -> None:
