@@ -134,6 +134,7 @@ class MountAdapter:
     @contextmanager
     def _beside(self) -> Iterator[Store]:
         self.lags = True
+        self._pool.observer("settle(path)", path=self._path(()))
         with open_store(ObjectStoreSettings(path=self._mount.store)) as store:
             yield store
 

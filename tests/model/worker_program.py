@@ -51,6 +51,15 @@ def close(fd: int) -> int:
     return 0
 
 
+def settle(directory: bytes) -> None:
+    """Have everything that was closed committed: others may see it up to a second later else."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def rename(old: bytes, new: bytes, flags: int) -> None:
     if libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags) != 0:
         number = ctypes.get_errno()
