@@ -134,6 +134,8 @@ class Opening:
         By then the name may stand for something else, or be free.
         """
         self._state.writers.expect(pid)
+        # Whoever begins to write begins with what is there now, not some milliseconds ago.
+        self._state.store.database.writes.read_anew()
         # What was looked up last may have another name by now, so the catalog is asked first.
         node = self._state.store.tree.node(ino) or self._state.value(ino)
         current = None if node is None else self._state.store.tree.child(node.parent, node.name)

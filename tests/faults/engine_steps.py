@@ -128,7 +128,7 @@ def changes(store: Store, ledger: Ledger) -> None:
     ledger.do(lambda: rename(store, APP, b"moved", b"moved on"), moved=None, moved_on=b"moved")
     ledger.do(lambda: store.delete_object(APP, b"removed"), removed=None)
     ledger.do(lambda: store.put_object(APP, b"streamed", [large, large]), streamed=large + large)
-    for work in (store.upkeep.sweep, store.upkeep.reclaim, store.upkeep.ripen, store.database.checkpoint):
+    for work in (store.upkeep.sweep, store.upkeep.reclaim, store.upkeep.ripen, store.database.log.checkpoint):
         ledger.do(work)
     ledger.do(lambda: store.put_object(APP, b"again", large), again=large)
     ledger.do(store.sync)
