@@ -42,7 +42,6 @@ _NEWS_S = 0.05
 """How often another process's changes are looked for: one read of shared memory when there are none."""
 _IDLE_NEWS_S = 0.1
 """The same while nobody uses the mount."""
-_IDLE_AFTER_S = 2.0
 _NEWS_AT_ONCE = 500
 _SWEEP_S = 0.25
 _IDLE_SWEEP_S = 1.0
@@ -240,8 +239,9 @@ async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], stat
 
 async def _hear_news(state: MountState) -> None:
     """Make the kernel forget what other processes changed, and notice when the store is taken away under us."""
-    await trio.sleep(_IDLE_NEWS_S if state.idle_for(_IDLE_AFTER_S) else _NEWS_S)
-    state.look_at_files()
+    await trio.sleep(_IDLE_NEWS_S if state.idle else _NEWS_S)
+    if not state.idle:  # else it is done as soon as somebody uses the mount
+        state.look_at_files()
     if state.store.database.changed_elsewhere():
         state.note_use()
         await _tell_kernel(state)
@@ -259,7 +259,7 @@ async def _tell_kernel(state: MountState) -> None:
 
 async def _sweep(state: MountState) -> None:
     """Delete what nobody refers to any more, and write the log back, both a piece at a time."""
-    with trio.move_on_after(_IDLE_SWEEP_S if state.idle_for(_IDLE_AFTER_S) else _SWEEP_S):
+    with trio.move_on_after(_IDLE_SWEEP_S if state.idle else _SWEEP_S):
         await state.sweep_now.wait()
     state.sweep_now = trio.Event()
     state.writers.drop_idle()

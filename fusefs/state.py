@@ -22,6 +22,7 @@ from fusefs.writertable import WriterTable
 
 _REMEMBERED = 4096
 _GONE_S = 10.0
+_IDLE_AFTER_S = 2.0
 _DIRECTORY = int(Kind.DIRECTORY)
 _LOGGED = 1000
 """How many objects that were evicted at once are logged by name."""
@@ -78,11 +79,15 @@ class MountState:
 
     def note_use(self) -> None:
         """Somebody uses the mount, or changes the store elsewhere."""
-        self._used = time.monotonic()
+        now = time.monotonic()
+        if now - self._used > _IDLE_AFTER_S:
+            self.look_at_files()  # which nobody did meanwhile
+        self._used = now
 
-    def idle_for(self, seconds: float) -> bool:
-        """Whether nobody has used the mount for so long."""
-        return time.monotonic() - self._used > seconds
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has used the mount for a while."""
+        return time.monotonic() - self._used > _IDLE_AFTER_S
 
     def begin_turn(self) -> None:
         """Requests are served from here to `settle`."""
