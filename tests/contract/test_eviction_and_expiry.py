@@ -51,7 +51,11 @@ import os, sys
 for number in range(150):
     path = f"{sys.argv[1]}/{sys.argv[2]}{number}"
     if number % 3 == 2:
-        open(path + "x", "w").write("x"); os.rename(path + "x", path)
+        open(path + "x", "w").write("x")
+        try:
+            os.rename(path + "x", path)
+        except FileNotFoundError:
+            pass  # the other writer has put three objects since
     else:
         open(path, "w").write("x")
 """
