@@ -59,9 +59,16 @@ def abort(mount: FuseMount) -> None:
     """Answer every request on the mount with an error from now on: frees whoever waits for a daemon that hangs."""
     with suppress(OSError):  # only root and who mounted it may, and the connection may be gone by now
         try:
-            Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
+            control = os.open(f"/sys/fs/fuse/connections/{mount.connection}/abort", os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             _force(mount)
+            return
+        try:
+            # Numbers are used again, by other runs too: the file is of this mount if that is still there.
+            if mount in fuse_mounts():
+                os.write(control, b"1")
+        finally:
+            os.close(control)
 
 
 def _force(mount: FuseMount) -> None:
