@@ -18,6 +18,7 @@ import functools
 import os
 import select
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -172,12 +173,20 @@ class _Nursery:
             self._serving.drop_spares()
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *arguments: object, name: str) -> None:
-        start = functools.partial(self._nursery.start_soon, function, *arguments, name=name)
+        start = functools.partial(self._nursery.start_soon, _until_unmounted, function, *arguments, name=name)
         if self._started:
             self._serving.keep_spare(start)
         else:
             self._started = True
             start()
+
+
+async def _until_unmounted(serve: Callable[..., Awaitable[object]], *arguments: object) -> None:
+    """Serve requests to the end of the mount, which the kernel tells as ENODEV (pyfuse3 sees to that), or as
+    ECONNABORTED where it comes between taking a request from the queue and handing it over (fuse_dev_do_read).
+    """
+    with suppress(ConnectionAbortedError):
+        await serve(*arguments)
 
 
 class _Lowlevel:

@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -35,9 +34,6 @@ def test_ten_thousand_files_open_at_once(make_mount: MakeMount) -> None:
     hold_open(store.run / "r", 10_000)
     wait_until(lambda: usage(store.pid).descriptors < before.descriptors + 50)
     assert usage(store.pid).memory < before.memory + 64 * 1024 * 1024
-    # Not to unmount beside what the kernel has still to say of all those files.
-    time.sleep(1)
-    assert len(os.listdir(store.run / "r")) > 0
 
 
 def test_a_thousand_pipelines(make_mount: MakeMount) -> None:
