@@ -1,6 +1,5 @@
 """A copy of a store as it is at one moment, while others use it. The copy is a store like any other."""
 
-import errno
 import glob
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import apsw
 
+from engine import disk
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, ExistsError, InvalidError, OpenError, OutOfSpaceError, StoreError
 from engine.registry import EMBEDDED
@@ -120,11 +120,7 @@ class _Copy:
                     before = copying.page_count if left < 0 else left
                     left = copying.remaining
                     self._advance((before - left) * page_size)
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        disk.sync(path)
 
     def _advance(self, more: int) -> None:
         self.done += more
@@ -136,11 +132,7 @@ class _Copy:
             path.unlink(missing_ok=True)
         for ending in sorted(self._endings, reverse=True):
             self._partial(ending).rename(f"{self._target}{ending}")
-        fd = os.open(self._target.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        disk.sync(self._target.parent)
         self._endings.clear()
 
     def remove_partial(self) -> None:
@@ -191,6 +183,6 @@ def _chunk(database: Database, content: int, extent: Extent) -> bytes | None:
 
 
 def _translated(error: OSError, target: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in disk.FULL:
         return OutOfSpaceError(f"there is no room for a copy at {target}: {error.strerror}")
     return OpenError(f"cannot write {error.filename or target}: {error.strerror}")

@@ -10,18 +10,19 @@ does not check, is no Put, or has no higher number than the one before it, is le
 behind it shows that it was damaged.
 """
 
-import errno
 import glob
 import os
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
 
+from engine import disk
 from engine.catalog.puts import How, Put
 from engine.errors import InternalError, InvalidError, OutOfSpaceError
 from engine.names import check_part
@@ -34,7 +35,6 @@ _LONGEST = 256 * 1024
 """What no entry is longer than."""
 _ARRAY = b"\x95"
 """How an entry begins: an array of five."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """What SQLite keeps as an integer, and is never negative."""
@@ -122,12 +122,18 @@ def path_of(store: Path, session: int) -> Path:
 
 def remove_forgotten(store: Path, sessions: set[int]) -> None:
     """Delete the journals of sessions that are in the list no more: their recoverer died before it could."""
+    for _, path in forgotten(store, sessions):
+        with suppress(OSError):
+            path.unlink()
+
+
+def forgotten(store: Path, sessions: set[int]) -> Iterator[tuple[int, Path]]:
+    """The journals beside a store that are of none of these sessions, by session."""
     prefix = f"{store.name}-puts-"
     for path in store.parent.glob(f"{glob.escape(prefix)}*"):
         number = path.name.removeprefix(prefix)
         if number.isdigit() and int(number) not in sessions:
-            with suppress(OSError):
-                path.unlink()
+            yield int(number), path
 
 
 class Found(NamedTuple):
@@ -235,6 +241,6 @@ def _check(entry: Entry) -> None:
 
 
 def _translated(error: OSError) -> InternalError | OutOfSpaceError:
-    if error.errno in _FULL:
+    if error.errno in disk.FULL:
         return OutOfSpaceError(f"the store's journal cannot be written: {error.strerror}")
     return InternalError(f"the store's journal cannot be used: {error}")

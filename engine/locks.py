@@ -20,18 +20,22 @@ def take(fd: int, kind: int, byte: int = 0, *, length: int = 1, wait: bool = Fal
 
 def is_taken(fd: int, byte: int) -> bool:
     """Whether another description of the file has a byte locked."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-    return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
+    return _in_the_way(fd, byte, 1) is not None
 
 
 def holder(fd: int, byte: int, length: int) -> int | None:
     """The process that keeps these bytes from being locked for writing; None where none does or it cannot be told."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, length, 0))
-    kind, _, _, _, pid = _FLOCK.unpack(answer[: _FLOCK.size])
-    return int(pid) if kind != fcntl.F_UNLCK and pid > 0 else None
+    pid = _in_the_way(fd, byte, length)
+    return pid if pid is not None and pid > 0 else None
 
 
 def any_taken(fd: int) -> bool:
     """Whether another description of the file has any byte locked."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    return bool(_FLOCK.unpack(answer[: _FLOCK.size])[0] != fcntl.F_UNLCK)
+    return _in_the_way(fd, 0, 0) is not None
+
+
+def _in_the_way(fd: int, byte: int, length: int) -> int | None:
+    """The process with a lock on these bytes (length 0: to the end), -1 where that is not told; None without one."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, length, 0))
+    kind, _, _, _, pid = _FLOCK.unpack(answer[: _FLOCK.size])
+    return None if kind == fcntl.F_UNLCK else int(pid)

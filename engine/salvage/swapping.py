@@ -4,7 +4,6 @@ The new store's pages become the log of the old one, by one rename: SQLite takes
 and this one has them all. So a death at any moment leaves either the old store or the new one.
 """
 
-import errno
 import fcntl
 import glob
 import os
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine import locks
+from engine import disk, journal, locks
 from engine.errors import InternalError, OpenError, OutOfSpaceError, StoreError, UnavailableError
 from engine.salvage import log
 from engine.salvage.log import PAGE_BYTES
@@ -60,8 +59,8 @@ def space_needed(path: Path) -> int:
 def require_space(path: Path) -> None:
     """Raise OutOfSpaceError where the disk does not hold what `put_in_place` needs."""
     wanted = space_needed(path)
-    disk = os.statvfs(path.parent)
-    free = disk.f_bavail * disk.f_frsize
+    found = os.statvfs(path.parent)
+    free = found.f_bavail * found.f_frsize
     if free < wanted:
         raise OutOfSpaceError(
             f"the repair needs {wanted} bytes beside {path}, three times what the database has, and there are {free}"
@@ -87,7 +86,7 @@ def keep(path: Path, sessions: set[int], lost: list[bytes], tell: Tell) -> list[
         tell("keeping the damaged files", 0, 0)
         shutil.copyfile(path, part)
         os.chmod(part, 0o600)
-        _sync(part)
+        disk.sync(part)
         os.rename(part, kept)
         files = [kept]
         if lost:
@@ -96,17 +95,14 @@ def keep(path: Path, sessions: set[int], lost: list[bytes], tell: Tell) -> list[
             files[-1].touch(0o600)
             files[-1].write_bytes(b"".join(name + b"\n" for name in lost))
         others = {log.path_of(path): log.path_of(kept)}
-        prefix = f"{path.name}-puts-"
-        for journal in path.parent.glob(f"{glob.escape(prefix)}*"):
-            number = journal.name.removeprefix(prefix)
-            if number.isdigit() and int(number) not in sessions:
-                others[journal] = kept.with_name(f"{kept.name}-puts-{number}")
+        for session, forgotten in journal.forgotten(path, sessions):
+            others[forgotten] = journal.path_of(kept, session)
         for source, target in others.items():
             if source.exists():
                 # Neither is written to any more: one is replaced, the other deleted.
                 _link(source, target)
                 files.append(target)
-        _sync(path.parent)
+        disk.sync(path.parent)
     return files
 
 
@@ -130,7 +126,7 @@ def _link(source: Path, target: Path) -> None:
 def put_in_place(path: Path, new: Path, tell: Tell) -> None:
     """Let the store at `path` be the one at `new`, whose files go. Raises StoreError."""
     with _as_store_errors():
-        _sync(new)
+        disk.sync(new)
         prepared = new.with_name(f"{new.name}-log")
         with Pages(new) as pages:
             first = pages.read(1)
@@ -143,27 +139,19 @@ def put_in_place(path: Path, new: Path, tell: Tell) -> None:
                 lambda done: tell("writing the new store", done * PAGE_BYTES, pages.count * PAGE_BYTES),
             )
         os.chmod(prepared, 0o600)
-        _sync(prepared)
+        disk.sync(prepared)
         with Pages(path) as old:
             begins_whole = old.begin_whole
         if not begins_whole:
             # SQLite looks at the first page of the file before it looks at the log. The old store cannot be opened.
             with path.open("r+b") as file:
                 file.write(first.data)
-            _sync(path)
+            disk.sync(path)
         os.replace(prepared, log.path_of(path))
-        _sync(path.parent)
+        disk.sync(path.parent)
         for ending in ("", "-wal", "-shm", "-data"):
             with suppress(FileNotFoundError):
                 new.with_name(new.name + ending).unlink()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -173,6 +161,6 @@ def _as_store_errors() -> Iterator[None]:
     except StoreError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in disk.FULL:
             raise OutOfSpaceError(f"the repair has no space: {error.strerror}; the store is as it was") from error
         raise InternalError(f"the repair failed, and the store is as it was: {error}") from error

@@ -1,6 +1,5 @@
 """Connections to the SQLite file, how long they wait for each other, and what SQLite's errors mean."""
 
-import errno
 import math
 import os
 import random
@@ -13,6 +12,7 @@ from pathlib import Path
 import apsw
 import apsw.sqlite_extra
 
+from engine import disk
 from engine.errors import (
     DamagedError,
     InternalError,
@@ -26,8 +26,6 @@ from engine.errors import (
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction before UnavailableError."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says when there is no room."""
 _ONCE_MORE_S = 0.01
 _ANOTHER_WAIT_S = 1.0
 """Two looks that are so far apart do not belong to one wait."""
@@ -57,7 +55,7 @@ def translate(error: apsw.Error, connection: apsw.Connection | None = None) -> S
     """The engine's error for SQLite's `error`; InternalError for what has no other meaning."""
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
         return DamagedError("a page of the store's database is damaged: `fusefs check` tells what that concerns")
-    if isinstance(error, apsw.IOError) and connection is not None and connection.system_errno in FULL:
+    if isinstance(error, apsw.IOError) and connection is not None and connection.system_errno in disk.FULL:
         # SQLite takes only a write for full that fails with ENOSPC.
         return OutOfSpaceError(f"the store's database says: {os.strerror(connection.system_errno)}")
     for source, meaning in _MEANINGS:

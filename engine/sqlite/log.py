@@ -4,13 +4,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import apsw
 
+from engine import disk
 from engine.errors import InternalError, OutOfSpaceError, StoreError, UnavailableError
-from engine.sqlite.connecting import BUSY_TIMEOUT_MS, FULL, open_file, translate
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, open_file, translate
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
@@ -68,8 +68,8 @@ class Log:
             return False
         if self._pages >= _DUE_PAGES:
             return True
-        disk = os.statvfs(self._database.directory)
-        return self.bytes * 2 > disk.f_bavail * disk.f_frsize
+        found = os.statvfs(self._database.directory)
+        return self.bytes * 2 > found.f_bavail * found.f_frsize
 
     def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         """Write it back to the database as far as readers allow. Waits for the disk. Raises StoreError.
@@ -120,7 +120,7 @@ class Log:
         with self._opening:
             if self._fd < 0:
                 assert self._path is not None
-                sync_directory(self._path.parent)
+                disk.sync(self._path.parent)  # SQLite does not sync the name of its log at once
                 flags = os.O_RDONLY if self._database.read_only else os.O_RDWR
                 self._fd = os.open(f"{self._path}-wal", flags | os.O_CLOEXEC | os.O_NOFOLLOW)
             return self._fd
@@ -131,7 +131,7 @@ class Log:
             yield
         except OSError as error:
             self._suspect = True
-            kind = OutOfSpaceError if error.errno in FULL else InternalError
+            kind = OutOfSpaceError if error.errno in disk.FULL else InternalError
             raise kind(f"the store's log cannot be synced: {error.strerror}") from error
         except apsw.Error as error:
             raise translate(error) from error
@@ -146,12 +146,3 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut: SQLite does not sync the one of its log at once."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import apsw
 
+from engine import disk
 from engine.errors import UnavailableError
 from engine.sqlite.connecting import CHECKSUM_BYTES
-from engine.sqlite.log import PAGE_BYTES, sync_directory
+from engine.sqlite.log import PAGE_BYTES
 from engine.sqlite.migrations import APPLICATION_ID, SQLITE_MAGIC, VERSION
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
@@ -38,7 +39,7 @@ def rewrite(path: Path) -> None:
             new.rename(path)
             # Who has opened the old file meanwhile, and waits for its lock, is not to take it for the store.
             os.pwrite(old, bytes(len(SQLITE_MAGIC)), 0)
-            sync_directory(path.parent)
+            disk.sync(path.parent)
     finally:
         os.close(old)  # only now: closing a description of a file lets go of all its locks
 
@@ -89,8 +90,4 @@ def _without(kind: re.Pattern[str], schema: str) -> str:
 def _finish(new: Path) -> None:
     with closing(apsw.Connection(str(new), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
         connection.pragma("journal_mode", "wal")
-    fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    disk.sync(new)

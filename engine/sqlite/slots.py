@@ -12,7 +12,6 @@ A slot that is ripe holds no space: it is a hole in the file.
 """
 
 import ctypes
-import errno
 import fcntl
 import os
 import threading
@@ -22,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import locks
+from engine import disk, locks
 from engine.errors import DamagedError, InternalError, OutOfSpaceError, StoreError
 
 if TYPE_CHECKING:
@@ -219,6 +218,6 @@ class Slots:
 
 
 def _translated(error: OSError) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in disk.FULL:
         return OutOfSpaceError(f"the store's data file cannot grow: {error.strerror}")
     return InternalError(f"the store's data file cannot be used: {error}")

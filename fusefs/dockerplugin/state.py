@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine import disk
 from fusefs.dockerplugin.errors import VolumeError
 from fusefs.dockerplugin.options import Options, check_name
 
@@ -124,8 +125,4 @@ def _replace(path: str, content: bytes) -> None:
             os.unlink(temporary)
         raise
     # A rename is on the disk once its directory is.
-    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    disk.sync(directory)
