@@ -40,12 +40,13 @@ FILESYSTEM_TYPE = "fusefs"
 
 _NEWS_S = 0.05
 """How often another process's changes are looked for: one read of shared memory when there are none."""
-_IDLE_NEWS_S = 0.1
+_IDLE_NEWS_S = 0.25
 """The same while nobody uses the mount."""
 _NEWS_AT_ONCE = 500
 _SWEEP_S = 0.25
 _IDLE_SWEEP_S = 1.0
 _RECOVER_S = 0.5
+_IDLE_RECOVER_S = 1.0
 _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _LEAVE_S = 5.0
@@ -273,7 +274,7 @@ async def _sweep(state: MountState) -> None:
 
 async def _recover(state: MountState) -> None:
     """Publish what other processes acknowledged before they died, and what could not be committed here."""
-    await trio.sleep(_RECOVER_S)
+    await trio.sleep(_IDLE_RECOVER_S if state.idle else _RECOVER_S)
     for recovered in (state.store.publisher.publish_again(), state.store.publisher.recover()):
         for node in recovered.nodes:
             state.kernel.drop_name_soon(node.parent, node.name)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,13 @@ input()
 
 def traces(of: str) -> list[str]:
     """The mounts and the processes of an engine, by a part of their names."""
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if of in line]
-    commands = [path.read_bytes().decode(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline")]
-    return [*mounts, *(command for command in commands if of in command)]
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if of in line]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # one that has just ended
+            command = path.read_bytes().decode(errors="replace")
+            if of in command:
+                found.append(command)
+    return found
 
 
 def test_an_engine_ends_with_a_run_that_is_killed() -> None:

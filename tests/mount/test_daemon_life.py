@@ -207,25 +207,7 @@ def test_a_client_that_is_killed_in_its_request(make_mount: MakeMount) -> None:
     store.unmount()
 
 
-# Nothing to do
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.parametrize("mounts", [1, 2])
-def test_an_idle_daemon(make_mount: MakeMount, mounts: int) -> None:
-    """With nothing to do, a daemon takes less than 3 % of a processor, alone or beside another one on its store."""
-    store = make_mount()
-    for _ in range(mounts - 1):
-        make_mount(store=store.store_path)
-    make_object(store)
-    time.sleep(1)
-    before = cpu_seconds(store.pid)
-    time.sleep(3)
-    assert cpu_seconds(store.pid) - before < 0.09
+# Nothing left
 
 
 def test_it_ends_with_nothing_left_behind(make_mount: MakeMount) -> None:
