@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 from engine.catalog import invariants, nodes
 from engine.config import ObjectStoreSettings
-from engine.errors import DamagedError, NotFoundError, OpenError, StoreError
+from engine.errors import DamagedError, OpenError, StoreError
+from engine.inspecting import what_is_wrong
 from engine.interface import ObjectEngine
 from engine.model import Node
 from engine.registry import EMBEDDED, load_engine
 from engine.salvage import leftovers
-from engine.sqlite import migrations
+from engine.sqlite import migrations, sums
 from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
 
 _PAGE = 256
-_PIECE_BYTES = 4 * 1024 * 1024
 _SHOWN = 10
 """How many rows are told of one thing that contradicts another."""
 
@@ -49,7 +49,7 @@ class Check:
     """One check of a store, from `run`."""
 
     def __init__(self, settings: ObjectStoreSettings, tell: Callable[[int, int], None] = lambda done, total: None):
-        """`tell` is called with the bytes of values that were read, and how many there are."""
+        """`tell` is called with the sizes of the values that were read, and of all."""
         self._settings = settings
         self._tell = tell
         self.objects = 0
@@ -88,13 +88,15 @@ class Check:
         options = self._settings.options
         with closing(SqliteEngine({}, database) if embedded else load_engine(self._settings.engine, options)) as engine:
             prefix = f"{database.value('SELECT id FROM store')}/"
-            total = _value_or(database, "SELECT sum(size) FROM node WHERE kind = 1", 0)
+            total = _value_or(database, f"SELECT {sums.at_most('size')} FROM node WHERE kind = 1", 0)
+            done = 0
             self.unchecked = _value_or(database, _UNCHECKED, 0)
             for node in _objects(database):
                 if isinstance(node, Finding):
                     yield node
                     continue
-                self._tell(self.bytes, total)
+                self._tell(done, total)
+                done += node.size
                 wrong = self._value(database, engine, prefix, node)
                 if wrong is not None:
                     yield Finding(wrong, _path(database, node))
@@ -102,23 +104,19 @@ class Check:
     def _value(self, database: Database, engine: ObjectEngine, prefix: str, node: Node) -> str | None:
         """Read one value. Returns what is wrong with it."""
         self.objects += 1
-        key = f"{prefix}{node.content:016x}"
+        key = f"{prefix}{node.content:016x}" if node.content else ""
         try:
             with database.slots.reading(), database.snapshot():
                 if not _is_still_there(database, node):
                     return None
-                size = engine.object_size(key) if node.content else 0
-                if size != node.size:
-                    return f"the value has {size} bytes, and the catalog says {node.size}"
-                for offset in range(0, size, _PIECE_BYTES):
-                    self.bytes += len(engine.read_object(key, offset, _PIECE_BYTES))
-        except NotFoundError:
-            return "the value is lost"
+                return what_is_wrong(engine, key, node.size, self._note_read)
         except DamagedError:
             return "the value is damaged"
         except StoreError as error:
             return str(error)
-        return None
+
+    def _note_read(self, more: int) -> None:
+        self.bytes += more
 
 
 def _value_or(database: Database, sql: str, default: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExistsError, InvalidError, NotFoundError
-from engine.interface import KEY_MAX_BYTES, ObjectEngine
+from engine.interface import KEY_MAX_BYTES, RANGE_BYTES, ObjectEngine
 
 EVERY_BYTE = bytes(range(256))
 LARGE = EVERY_BYTE * 8200 + b"an odd end"  # more than 2 MiB, and no multiple of any block size
@@ -257,6 +257,22 @@ class EngineConformance:
         with pytest.raises(InvalidError):
             engine.read_object("key", offset, length)
 
+    @pytest.mark.parametrize(
+        "value", [b"", b"value", LARGE, LARGE * 3 + b"end"], ids=["empty", "small", "large", "larger"]
+    )
+    def test_what_is_stored_is_the_value(self, engine: ObjectEngine, value: bytes) -> None:
+        engine.put_object("key", value)
+        found = bytearray(len(value))
+        end = 0
+        for offset, length in engine.stored_ranges("key"):
+            assert offset >= end
+            assert 0 < length <= RANGE_BYTES
+            end = offset + length
+            found[offset:end] = engine.read_object("key", offset, length)
+        assert found == value
+        with pytest.raises(NotFoundError):
+            list(engine.stored_ranges("other"))
+
     # Streams
 
     def test_a_stream_without_chunks_is_an_empty_value(self, engine: ObjectEngine) -> None:
@@ -357,13 +373,21 @@ class EngineConformance:
     def test_with_force_readers_see_whole_values(self, engine: ObjectEngine, put: Put) -> None:
         values = [bytes([number]) * (50_000 + number) for number in range(4)]
 
+        written = []
+
         def write(value: bytes) -> bool:
-            for _ in range(10):
-                put(engine, "key", value, True)
+            try:
+                for _ in range(10):
+                    put(engine, "key", value, True)
+            finally:
+                written.append(value)
             return True
 
         def read() -> bool:
-            return all(engine.get_object("key") in values for _ in range(50))
+            while len(written) < len(values):
+                if engine.get_object("key") not in values:
+                    return False
+            return True
 
         engine.put_object("key", values[0])
         results = run_at_once([*(partial(write, value) for value in values), read, read])

@@ -15,7 +15,7 @@ To be found by name, a distribution registers its class in the entry-point group
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from engine.errors import InvalidError
@@ -25,6 +25,9 @@ KEY_MAX_BYTES = 80
 
 Three times as many, what percent-encoding makes of them at worst, still fit into a file name.
 """
+
+RANGE_BYTES = 1024 * 1024
+"""The most that `stored_ranges` has in one piece."""
 
 
 def check_key(key: str) -> str:
@@ -107,6 +110,15 @@ class ObjectEngine(ABC):
         """
         check_range(offset, length)
         return self.get_object(key)[offset : offset + length]
+
+    def stored_ranges(self, key: str) -> Iterator[tuple[int, int]]:
+        """Where the value under `key` has bytes that are kept: offsets and lengths, rising, of at most 1 MiB each.
+
+        What is in none of them reads as zeros and takes no room, so that who reads everything is done in a time that
+        does not depend on how large holes are. Raises NotFoundError and DamagedError.
+        """
+        size = self.object_size(key)
+        return ((offset, min(RANGE_BYTES, size - offset)) for offset in range(0, size, RANGE_BYTES))
 
     def put_stream(self, key: str, chunks: Iterable[bytes], force: bool = False) -> None:
         """Keep the bytes of all `chunks`, one after the other, as one value: `put_object` for what comes in pieces.

@@ -11,7 +11,7 @@ from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES
-from engine.errors import FAULTS, DamagedError, InternalError, StoreError
+from engine.errors import FAULTS, DamagedError, InternalError, QuotaError, StoreError, TooLargeError
 from engine.intents import Key
 from engine.journal import Entry
 from engine.model import Effects, Node
@@ -116,14 +116,20 @@ class Recovery:
         if nodes.by_ino(self._database, put.ino) is not None:
             # Several writers of one name shared its inode; the object takes a number that nothing else has.
             put.ino = tx.new_number()
+        tx.rows("SAVEPOINT recovered_put")
         try:
             node, _ = catalog_puts.put(tx, put, join)
         except FAULTS:
             raise  # it is not lost: whoever tries again has it
-        except StoreError:
+        except StoreError as error:
             # Its directory went away, or the limits were tightened: there is nowhere to put it.
+            tx.rows("ROLLBACK TO recovered_put")
+            tx.rows("RELEASE recovered_put")
             tx.drop_content(put.content)
+            if isinstance(error, (TooLargeError, QuotaError)):
+                self._database.troubles.note(f"a Put that was acknowledged is lost, as the limits are now: {error}")
             return None
+        tx.rows("RELEASE recovered_put")
         return node
 
     def _require_readable(self, old: Node) -> None:

@@ -13,19 +13,19 @@ from engine.catalog import nodes
 from engine.catalog.invariants import NEVER
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
-from engine.errors import DamagedError, InternalError, InvalidError, NotFoundError, OpenError
+from engine.errors import DamagedError, InternalError, InvalidError, OpenError
+from engine.inspecting import what_is_wrong
 from engine.model import Kind, Node
 from engine.opening import open_store
 from engine.salvage import rebuilding, swapping
 from engine.salvage.accounting import Outcome
-from engine.salvage.log import PAGE_BYTES
 from engine.salvage.pages import Pages
-from engine.sqlite import migrations
+from engine.sqlite import migrations, sums
 from engine.sqlite.database import Database
+from engine.sqlite.files import PAGE_BYTES
 from engine.store import Store
 
 _AT_ONCE = 256
-_PIECE_BYTES = 1024 * 1024
 _APPLICATION_ID_AT = 68
 
 Tell = Callable[[str, int, int], None]
@@ -153,7 +153,7 @@ def _read_values(store: Store, lost: list[Lost], tell: Tell) -> int:
     """Read every value; take away the names of those that are damaged. Returns how many are whole."""
     database = store.database
     total = database.value(
-        "SELECT coalesce(sum(size), 0) FROM (SELECT size FROM node UNION ALL SELECT size FROM evicted)"
+        f"SELECT {sums.at_most('size')} FROM (SELECT size FROM node UNION ALL SELECT size FROM evicted)"
     )
     whole = done = 0
     # Those first that may come back when an object goes.
@@ -176,19 +176,11 @@ def _read_values(store: Store, lost: list[Lost], tell: Tell) -> int:
 
 
 def _what_is_wrong(store: Store, node: Node) -> str | None:
-    if not node.content:
-        return None if not node.size else "its value is lost"
     try:
-        size = store.engine.object_size(store.contents.key(node.content))
-        if size != node.size:
-            return f"its value has {size} bytes, and the catalog says {node.size}"
-        for offset in range(0, size, _PIECE_BYTES):
-            store.contents.read(node.content, offset, _PIECE_BYTES)
-    except NotFoundError:
-        return "its value is lost"
-    except (DamagedError, InternalError):
-        return "its value is damaged"
-    return None
+        key = store.contents.key(node.content) if node.content else ""
+        return what_is_wrong(store.engine, key, node.size, lambda more: None)
+    except InternalError:
+        return "the value is damaged"
 
 
 def _take_away(store: Store, node: Node) -> None:

@@ -1,5 +1,7 @@
 """What holds in every store at every moment: by what it would be called, a statement that finds where it does not."""
 
+from engine.sqlite import sums
+
 CONTENTS_REFERRED_TO = (
     "SELECT content FROM node UNION SELECT content FROM evicted UNION SELECT content FROM intent"
     " UNION SELECT content FROM draft UNION SELECT content FROM change"
@@ -14,14 +16,12 @@ NEVER: dict[str, str] = {
         " GROUP BY scope.ino HAVING objects <> count(node.ino)"
     ),
     "a pipeline or run that counts its bytes wrong": (
-        "SELECT scope.name, bytes, coalesce(sum(node.size), 0) FROM scope"
+        f"SELECT scope.name, bytes, {sums.at_most('node.size')} AS counted FROM scope"
         " LEFT JOIN node ON node.scope = scope.ino AND node.kind = 1"
-        " GROUP BY scope.ino HAVING bytes <> coalesce(sum(node.size), 0)"
+        " GROUP BY scope.ino HAVING bytes <> counted"
     ),
-    "a store that counts its bytes wrong": (  # modulo 2**64: holes can have more together than SQLite can count
-        "WITH half(high, low) AS"
-        " (SELECT coalesce(sum(bytes >> 32), 0), coalesce(sum(bytes & 4294967295), 0) FROM scope)"
-        " SELECT bytes FROM store, half WHERE bytes <> ((high + (low >> 32)) << 32 | (low & 4294967295))"
+    "a store that counts its bytes wrong": (  # modulo 2**64, as it counts them
+        f"SELECT bytes FROM store WHERE bytes <> (SELECT {sums.wrapped('bytes')} FROM scope)"
     ),
     "a pipeline over its limit": (
         "SELECT scope.name, objects FROM scope, store WHERE scope.kind = 1 AND objects >"

@@ -13,11 +13,12 @@ from engine.errors import (
     NotPermittedError,
 )
 from engine.model import Kind, Node
+from engine.sqlite import sums
 
 _MOVE = "UPDATE node SET parent = ?, name = ?, scope = ?, evictable = ?, ctime_ns = ? WHERE ino = ?"
 
 _BELOW = (
-    f"{nodes.WITH_BELOW} SELECT count(*), coalesce(sum(size), 0) FROM below JOIN node USING (ino) WHERE below.kind = 1"
+    f"{nodes.WITH_BELOW} SELECT count(*), {sums.at_most('size')} FROM below JOIN node USING (ino) WHERE below.kind = 1"
 )
 
 

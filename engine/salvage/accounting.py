@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import apsw
 
 from engine.model import FIRST_FREE_ID
+from engine.sqlite import sums
 from engine.sqlite.database import Row
 
 _GAP = 1 << 20
@@ -44,12 +45,13 @@ _VALUES = """
         UNION ALL SELECT number + 1 FROM slot, store WHERE number + 1 < slots)
     INSERT INTO free_slot SELECT number, 0 FROM slot WHERE number NOT IN (SELECT number FROM used);
 """
-_COUNTS = """
+_COUNTS = f"""
     UPDATE scope SET objects = 0, bytes = 0;
-    UPDATE scope SET objects = counted.objects, bytes = counted.bytes FROM
-        (SELECT scope, count(*) AS objects, sum(size) AS bytes FROM node WHERE kind = 1 GROUP BY scope) AS counted
+    UPDATE scope SET objects = counted.objects, bytes = counted.bytes
+        FROM (SELECT scope, count(*) AS objects, {sums.at_most("size")} AS bytes
+            FROM node WHERE kind = 1 GROUP BY scope) AS counted
         WHERE counted.scope = scope.ino;
-    UPDATE store SET bytes = (SELECT coalesce(sum(bytes), 0) FROM scope), checksums = 1;
+    UPDATE store SET bytes = (SELECT {sums.wrapped("bytes")} FROM scope), checksums = 1;
 """
 _NUMBERS = f"""
     UPDATE store SET next_id = max({FIRST_FREE_ID}, next_id, 1 + (SELECT max(number) FROM (

@@ -5,7 +5,7 @@ engine without a store, are in a table.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import ClassVar
@@ -74,6 +74,9 @@ class SqliteEngine(ObjectEngine):
         check_range(offset, length)
         with self._moment():
             return self.values.read(self._existing(key), offset, length)
+
+    def stored_ranges(self, key: str) -> Iterator[tuple[int, int]]:
+        return self.values.stored_ranges(self._existing(key))
 
     def put_stream(self, key: str, chunks: Iterable[bytes], force: bool = False) -> None:
         # Stored aside, so that a stream that breaks off leaves nothing; moved to its key in one small transaction.

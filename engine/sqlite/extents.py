@@ -6,6 +6,7 @@ compared with the hashes of the extent, in whole blocks.
 
 from collections.abc import Iterator
 
+from engine.interface import RANGE_BYTES
 from engine.sqlite.database import Database
 from engine.sqlite.hashing import block_span, damaged, is_whole
 from engine.sqlite.slots import SLOT_BYTES
@@ -13,6 +14,10 @@ from engine.sqlite.slots import SLOT_BYTES
 CHUNK_BYTES = SLOT_BYTES
 
 _EXTENTS = "SELECT position, chunk, hashes FROM extent WHERE content = ? AND position BETWEEN ? AND ? ORDER BY position"
+_POSITIONS = (
+    "SELECT position FROM extent WHERE content = ? AND position >= ? ORDER BY position"
+    f" LIMIT {RANGE_BYTES // CHUNK_BYTES}"
+)
 _PART = "SELECT substr(data, ?, ?) FROM chunk WHERE id = ?"
 
 Extent = tuple[int, bytes | None]
@@ -35,6 +40,24 @@ def read_chunks(database: Database, number: int, offset: int, length: int, count
         return b""
     pieces = list(_pieces(database, number, offset, length, count))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def stored_ranges(database: Database, number: int, size: int, count: int | None) -> Iterator[tuple[int, int]]:
+    """The parts of a value of so many bytes that are no holes: offsets and lengths. `count` as in `read_chunks`.
+
+    Raises DamagedError behind the last one, when an extent is missing.
+    """
+    next_one = 0
+    while rows := database.rows(_POSITIONS, (number, next_one)):
+        start = rows[0][0]
+        next_one = start + 1
+        for (position,) in rows[1:]:
+            if position != next_one:
+                break
+            next_one += 1
+        if start * CHUNK_BYTES < size:
+            yield start * CHUNK_BYTES, min(next_one * CHUNK_BYTES, size) - start * CHUNK_BYTES
+    _require_complete(database, number, count)
 
 
 def read_chunk(database: Database, number: int, extent: Extent) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.errors import DamagedError, OpenError
 from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
 from engine.salvage import log
+from engine.sqlite import sums
 from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.database import Database
 
@@ -95,9 +96,9 @@ _MIGRATIONS: dict[int, str] = {
         ALTER TABLE scope ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE scope ADD COLUMN max_bytes INTEGER;
         UPDATE scope SET bytes = counted.bytes
-            FROM (SELECT scope, sum(size) AS bytes FROM node WHERE kind = 1 GROUP BY scope) AS counted
+            FROM (SELECT scope, {sums.at_most("size")} AS bytes FROM node WHERE kind = 1 GROUP BY scope) AS counted
             WHERE counted.scope = scope.ino;
-        UPDATE store SET bytes = (SELECT coalesce(sum(bytes), 0) FROM scope);
+        UPDATE store SET bytes = (SELECT {sums.wrapped("bytes")} FROM scope);
     """,
 }
 """By the version that they start from: statements that lead to the next, in one transaction with its record."""

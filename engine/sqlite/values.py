@@ -4,11 +4,13 @@ A value of up to `SMALL_BYTES` is one row. A larger one is a list of chunks, whi
 any size costs a row per chunk and no bytes: appends, edits in place and fsync in the middle of a write rest on that.
 """
 
+from collections.abc import Iterator
+
 from engine.drafts import SMALL_BYTES
 from engine.errors import NotFoundError
 from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.database import Database
-from engine.sqlite.extents import delete_chunks, read_chunks, read_chunks_now
+from engine.sqlite.extents import delete_chunks, read_chunks, read_chunks_now, stored_ranges
 from engine.sqlite.hashing import check_small, hash_of
 
 _DELETED_AT_ONCE = 8
@@ -44,6 +46,14 @@ class Values:
             check_small(number, data, stored_hash)
             return bytes(data[offset : offset + length])
         return read_chunks(self.database, number, offset, max(0, min(length, size - offset)), extents)
+
+    def stored_ranges(self, number: int) -> Iterator[tuple[int, int]]:
+        """As the engine's. Raises NotFoundError, and DamagedError in the end when there are fewer than there were."""
+        found = self.database.row("SELECT size, data IS NULL, extents FROM content WHERE number = ?", (number,))
+        if found is None:
+            raise _missing(number)
+        size, is_large, extents = found
+        return stored_ranges(self.database, number, size, extents) if is_large else iter([(0, size)] if size else [])
 
     def read_now(self, number: int, offset: int, length: int) -> bytearray | None:
         """A part of a large value that can be read without waiting for the disk; None when it cannot."""

@@ -128,7 +128,7 @@ def test_a_damaged_value_loses_its_name_and_the_database_is_left_alone(closed: S
     assert [lost.path for lost in repaired.lost] == [b"pipeline/keep/large"]
     assert (repaired.lost[0].size, repaired.lost[0].why) == (
         len(closed.made.values[b"pipeline/keep/large"]),
-        "its value is damaged",
+        "the value is damaged",
     )
     assert repaired.kept == []
 

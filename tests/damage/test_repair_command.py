@@ -27,7 +27,7 @@ def test_what_was_lost_and_where_the_damaged_files_are(closed: Scene, place: Pat
     assert f"bytes beside {path}" in ended.stderr
     lines = ended.stdout.splitlines()
     size = len(closed.made.values[b"pipeline/keep/large"])
-    assert f"lost pipeline/keep/large: its value is damaged, {size} bytes" in lines
+    assert f"lost pipeline/keep/large: the value is damaged, {size} bytes" in lines
     (kept,) = place.glob("*.damaged-*")
     assert f"kept {kept}" in lines
     assert lines[-1].endswith("1 names are lost")
@@ -41,7 +41,7 @@ def test_as_json(closed: Scene, place: Path) -> None:
     assert ended.returncode == DAMAGED
     lost, whole = json.loads(ended.stdout)
     size = len(closed.made.values[b"pipeline/keep/large"])
-    assert lost == {"what": "lost", "path": "pipeline/keep/large", "why": "its value is damaged", "size": size}
+    assert lost == {"what": "lost", "path": "pipeline/keep/large", "why": "the value is damaged", "size": size}
     assert whole == {"what": "whole", "objects": len(closed.made.values) - 1}
     ended = fusefs(path, "check", "--repair", "--json")
     assert (ended.returncode, json.loads(ended.stdout)) == (0, [whole])

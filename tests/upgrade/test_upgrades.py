@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from engine.backup import backup
 from engine.checking import Check
 from engine.compacting import compact
 from engine.config import ObjectStoreSettings
-from engine.errors import OpenError
+from engine.errors import OpenError, QuotaError
+from engine.repairing import repair
 from engine.sqlite import migrations
 from tests.conftest import MakeMount
 from tests.support.stores import ROOT, Stores, keys, values
@@ -123,6 +126,26 @@ def test_a_migration_that_is_killed(old: Stores) -> None:
     assert ended.returncode == 0, ended.stderr
     assert killed >= 5
     has_everything(old)
+
+
+@pytest.mark.parametrize("old", [3], indirect=True, ids=["v3"])
+def test_more_bytes_than_can_be_counted(old: Stores) -> None:
+    """Version 3 let the holes of one pipeline have more together. It is full then, and counted anew by a repair."""
+    with closing(sqlite3.connect(old.path)) as database, database:
+        for holes in (
+            "UPDATE node SET size = 1 << 62 WHERE kind = 1 AND size > 65536",
+            "UPDATE content SET size = 1 << 62 WHERE data IS NULL",
+        ):
+            assert database.execute(holes).rowcount == 2
+    store = old.open()
+    assert {pipeline.bytes for pipeline in store.list_pipelines()} == {2**63 - 1, 3}
+    assert "more than 8 EiB" in "".join(store.database.troubles.news())  # what was acknowledged found no room
+    with pytest.raises(QuotaError):
+        store.put_object(APP, b"new", b"value")
+    store.delete_object(APP, b"large")
+    old.close(store)
+    repair(settings(old))
+    assert list(Check(settings(old)).run()) == []
 
 
 @pytest.mark.mount
