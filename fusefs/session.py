@@ -8,10 +8,8 @@ these are to leave it dead.
 import errno
 import logging
 import os
-import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import pyfuse3
 import trio
@@ -20,7 +18,7 @@ from engine import Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
 from fusefs.background import Background
-from fusefs.bare import protect
+from fusefs.ending import Ending
 from fusefs.errors import MountError
 from fusefs.heartbeat import Heartbeat
 from fusefs.kernel import read_further_ahead
@@ -47,10 +45,6 @@ _SWEEP_S = 0.25
 _IDLE_SWEEP_S = 1.0
 _RECOVER_S = 0.5
 _IDLE_RECOVER_S = 1.0
-_DRAIN_S = 10.0
-"""How long SIGTERM waits for those who have files open before the mount is detached under them."""
-_LEAVE_S = 5.0
-"""How long SIGTERM waits for writers where the mount is left dead: container engines kill after ten seconds."""
 _PATIENCE_S = 10.0
 """How long the event loop waits for a thread that writes."""
 _REQUESTS_AT_ONCE = 1000
@@ -74,6 +68,7 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
         state = MountState(store, scope, pulse, options.max_open_writers)
         _prepare_scope(state, options)
         serving = Serving(state, pulse)
+        ending = Ending(mountpoint, leave_dead=options.leave_dead)
 
         def greeted() -> None:
             ready()
@@ -84,12 +79,10 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
         with mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below:
             log.info("store %s, mounted on %s", settings.path, mountpoint)
             with _left_dead_after_errors(), watched(mountpoint, below, heartbeat, options.request_timeout):
-                trio.run(_serve, state, serving, mountpoint, options.leave_dead)
+                trio.run(_serve, state, serving, ending)
                 if heartbeat.given_up:
                     raise MountError(f"the event loop did not turn for {options.request_timeout:g} seconds")
-                if options.leave_dead and mount_at(os.fsencode(mountpoint)) is not None:
-                    with suppress(OSError):
-                        protect(below)
+                ending.finish(below)
             log.info("stopped serving %s", mountpoint)
 
 
@@ -137,7 +130,7 @@ def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: st
         raise MountError(f"cannot mount on {mountpoint}: {error}") from error
 
 
-async def _serve(state: MountState, serving: Serving, mountpoint: str, leave_dead: bool) -> None:
+async def _serve(state: MountState, serving: Serving, ending: Ending) -> None:
     state.store.database.adopt()
     state.store.database.writes.patience_s = min(_PATIENCE_S, state.pulse.seconds / 2)
     state.store.sessions.ensure()
@@ -146,7 +139,7 @@ async def _serve(state: MountState, serving: Serving, mountpoint: str, leave_dea
         async with trio.open_nursery() as behind:
             state.nursery = behind
             state.background = Background(behind, state.pulse)
-            nursery.start_soon(_leave_at_signal if leave_dead else _unmount_at_signal, state, mountpoint)
+            nursery.start_soon(ending.at_signal, state)
             nursery.start_soon(state.kernel.run)
             nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
             nursery.start_soon(_repeat, "upkeep", _sweep, state)
@@ -154,16 +147,8 @@ async def _serve(state: MountState, serving: Serving, mountpoint: str, leave_dea
             await serving.serve(_REQUESTS_AT_ONCE)
             # The last request may have left a transaction open; threads that are waited for now wait for its lock.
             state.settle()
-            trio.lowlevel.spawn_system_task(_end_anyway, state.pulse.seconds / 2, mountpoint)
+            trio.lowlevel.spawn_system_task(ending.anyway, state.pulse.seconds / 2)
         nursery.cancel_scope.cancel()
-
-
-async def _end_anyway(seconds: float, mountpoint: str) -> None:
-    """End while a thread waits for a disk or an engine, which cannot be cancelled: what was acknowledged is kept."""
-    await trio.sleep(seconds)
-    log.error("%s is not served any more, and the disk does not answer: what was closed is published later", mountpoint)
-    logging.shutdown()
-    os._exit(1)
 
 
 async def _set_up_connection(mountpoint: str) -> None:
@@ -186,39 +171,6 @@ def _send_more_at_once(connection: int) -> None:
                 os.close(control)
         except OSError as error:
             log.debug("%s is left as it is: %s", name, error)
-
-
-async def _leave_at_signal(state: MountState, mountpoint: str) -> None:
-    """End once nobody is writing, or after a while; what was closed until then is committed."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        number = await anext(signals)
-        log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, mountpoint)
-        with trio.move_on_after(_LEAVE_S):
-            while state.writers:
-                await trio.sleep(0.05)
-        pyfuse3.terminate()
-
-
-async def _unmount_at_signal(_state: MountState, mountpoint: str) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("%s: unmounting %s", signal.Signals(number).name, mountpoint)
-            with trio.move_on_after(_DRAIN_S):
-                while not await _unmount(mountpoint):
-                    await trio.sleep(0.1)
-                return
-            # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
-            await _unmount(mountpoint, "-z")
-            await trio.sleep(_DRAIN_S)
-            pyfuse3.terminate()
-
-
-async def _unmount(mountpoint: str, *options: str) -> bool:
-    command = ["umount", *(["-l"] if options else [])] if os.geteuid() == 0 else ["fusermount3", "-u", *options]
-    done = await trio.run_process(
-        [*command, "--", mountpoint], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return done.returncode == 0
 
 
 async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], state: MountState) -> None:

@@ -221,6 +221,18 @@ def test_a_plain_kill(mounted: MountedStore) -> None:
         check_dead(mounted, mounted_as)
 
 
+def test_a_connection_that_somebody_aborts(mounted: MountedStore) -> None:
+    """The daemon ends with an error, so that a service manager starts it again; the mount is left dead."""
+    mounted.expect_log("Traceback|the mount cannot go on|was aborted")
+    mounted_as = line_of(mounted)
+    abort = open_abort(connection_of(mounted))
+    os.write(abort, b"1")
+    os.close(abort)
+    check_ended(mounted, 1)
+    check_dead(mounted, mounted_as)
+    assert "was aborted: mount it again" in mounted.log()
+
+
 # Ends that were asked for
 
 

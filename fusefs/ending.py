@@ -1,0 +1,97 @@
+"""How a mount ends: when it is unmounted, at a signal, or, where nobody asked for it, with an error."""
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+
+import pyfuse3
+import trio
+
+from fusefs.bare import protect
+from fusefs.errors import MountError
+from fusefs.mountinfo import mount_at
+from fusefs.state import MountState
+
+_DRAIN_S = 10.0
+"""How long SIGTERM waits for those who have files open before the mount is detached under them."""
+_LEAVE_S = 5.0
+"""How long SIGTERM waits for writers where the mount is left dead: container engines kill after ten seconds."""
+_DYING_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Ending:
+    """The end of one mount."""
+
+    def __init__(self, mountpoint: str, *, leave_dead: bool) -> None:
+        """`leave_dead`: at SIGTERM and SIGINT, instead of unmounting it."""
+        self._mountpoint = mountpoint
+        self._leave_dead = leave_dead
+        self._left = False
+
+    async def at_signal(self, state: MountState) -> None:
+        """End the mount at SIGTERM and SIGINT."""
+        if self._leave_dead:
+            await self._leave_at_signal(state)
+        else:
+            await self._unmount_at_signal()
+
+    async def _leave_at_signal(self, state: MountState) -> None:
+        """End once nobody is writing, or after a while; what was closed until then is committed."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            number = await anext(signals)
+            log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, self._mountpoint)
+            with trio.move_on_after(_LEAVE_S):
+                while state.writers:
+                    await trio.sleep(0.05)
+            self._left = True
+            pyfuse3.terminate()
+
+    async def _unmount_at_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                log.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
+                with trio.move_on_after(_DRAIN_S):
+                    while not await self._unmount():
+                        await trio.sleep(0.1)
+                    return
+                # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
+                await self._unmount("-z")
+                await trio.sleep(_DRAIN_S)
+                self._left = True  # if it could not even be detached
+                pyfuse3.terminate()
+
+    async def _unmount(self, *options: str) -> bool:
+        command = ["umount", *(["-l"] if options else [])] if os.geteuid() == 0 else ["fusermount3", "-u", *options]
+        done = await trio.run_process(
+            [*command, "--", self._mountpoint], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return done.returncode == 0
+
+    async def anyway(self, seconds: float) -> None:
+        """End while a thread waits for a disk or an engine, which cannot be cancelled: what was closed is kept."""
+        await trio.sleep(seconds)
+        log.error(
+            "%s is not served any more, and the disk does not answer: what was closed is published later",
+            self._mountpoint,
+        )
+        logging.shutdown()
+        os._exit(1)
+
+    def finish(self, below: int) -> None:
+        """Nobody serves the mount any more. Where it is left in its place, the directory `below` it is protected.
+
+        Raises MountError where nobody asked for that: somebody has aborted the connection.
+        """
+        if mount_at(os.fsencode(self._mountpoint)) is None:
+            return
+        if not self._left:
+            # A signal that dumps core may have done it, in another thread (see watchdog): that death is to be seen.
+            time.sleep(_DYING_S)
+            raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")
+        with suppress(OSError):
+            protect(below)
