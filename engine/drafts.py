@@ -5,11 +5,16 @@ A draft starts in memory. One that outgrows `SMALL_BYTES` moves into the content
 that `LargeDraft.store` may run in another thread while the owner goes on writing.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from engine import disk
+from engine.errors import InternalError, OutOfSpaceError, TooLargeError
 
 SMALL_BYTES = 64 * 1024
 """The largest value that is kept in memory while it is written, and in one row once it is stored."""
@@ -188,14 +193,28 @@ class Draft:
         return self.large
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in disk.FULL:
+            raise OutOfSpaceError(f"there is no room for what is being written: {error.strerror}") from error
+        if error.errno == errno.EFBIG:
+            raise TooLargeError("the disk cannot have a file as large as this value") from error
+        raise InternalError(f"what is being written cannot be kept: {error}") from error
+
+
 class SpooledDraft:
     """A large draft for engines that can only put whole values: a nameless file beside the store, put when sealed.
 
-    `put` hands the engine the value in pieces.
+    `put` hands the engine the value in pieces. The engine has no holes, so none may be larger than what the disk has
+    free. Raises OutOfSpaceError, TooLargeError for what the disk cannot have, and InternalError for its other failures.
     """
 
     def __init__(self, directory: Path | None, base: Iterator[bytes], put: Callable[[Iterator[bytes]], None]) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by close()
+        with _translated():
+            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by close()
         self._put = put
         self.size = 0
         for piece in base:
@@ -204,19 +223,31 @@ class SpooledDraft:
     unstored_bytes = 0
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, offset)
+        with _translated():
+            return os.pread(self._file.fileno(), length, offset)
 
     def write(self, offset: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._file.fileno(), view, offset)
-            offset += written
-            view = view[written:]
+        with _translated():
+            self._require_room(offset)
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._file.fileno(), view, offset)
+                offset += written
+                view = view[written:]
         self.size = max(self.size, offset)
 
     def truncate(self, size: int) -> None:
-        self._file.truncate(size)
+        with _translated():
+            self._require_room(size)
+            self._file.truncate(size)
         self.size = size
+
+    def _require_room(self, end: int) -> None:
+        """For the hole up to a position."""
+        if end - self.size > _COPY_BYTES:
+            free = os.fstatvfs(self._file.fileno())
+            if end - self.size > free.f_bavail * free.f_frsize:
+                raise OutOfSpaceError("a hole is larger than what the disk has free, and this engine has no holes")
 
     def take(self, *, whole: bool = False) -> object:
         return None

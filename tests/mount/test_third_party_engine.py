@@ -66,6 +66,26 @@ def test_appends(directory: Path, size: int) -> None:
     assert (directory / "log").read_bytes() == b"0" * size + b"1" * size + b"2" * size
 
 
+def refuses_holes(directory: Path) -> None:
+    """What is larger than the disk is refused, and leaves the old value; what is not is zeros."""
+    key = directory / "hole"
+    key.write_bytes(b"old")
+    with refused(errno.ENOSPC):
+        os.truncate(key, 1 << 50)
+    fd = os.open(key, os.O_WRONLY)
+    with refused(errno.ENOSPC):
+        os.pwrite(fd, b"x", 1 << 50)
+    with refused(errno.ENOSPC):
+        os.close(fd)
+    assert key.read_bytes() == b"old"
+    os.truncate(key, len(VALUE))
+    assert key.read_bytes() == b"old".ljust(len(VALUE), b"\0")
+
+
+def test_holes(directory: Path) -> None:
+    refuses_holes(directory)
+
+
 APPEND = """
 import os, sys
 for number in range(20):
@@ -194,6 +214,7 @@ def test_a_mount_in_memory(make_mount: MakeMount) -> None:
     os.fsync(fd)
     os.close(fd)
     assert (directory / "d").read_bytes() == b"synced"
+    refuses_holes(directory)
     (store.run / "1").mkdir()
     (store.run / "1/k").write_text("v")
     sh("rm -r run/1", store.path)
