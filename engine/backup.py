@@ -1,6 +1,5 @@
 """A copy of a store as it is at one moment, while others use it. The copy is a store like any other."""
 
-import glob
 import os
 import shutil
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from engine import disk
+from engine import disk, journal
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, ExistsError, InvalidError, OpenError, OutOfSpaceError, StoreError
 from engine.registry import EMBEDDED
@@ -78,7 +77,7 @@ class _Copy:
 
     def make(self) -> None:
         # First the journals, then the catalog: what the catalog has not seen to by then is in them.
-        for path in _journals(self._source):
+        for _, path in journal.beside(self._source):
             self._copy_journal(path)
         with closing(Database(self._source, read_only=True)) as database:
             migrations.prepare(database, EMBEDDED, object_limit=0, run_expiry=0, max_object_size=0)
@@ -128,7 +127,8 @@ class _Copy:
 
     def put_in_place(self) -> None:
         """The database last: without it the others are nothing."""
-        for path in [*_journals(self._target), *(Path(f"{self._target}{end}") for end in ("-data", "-wal", "-shm"))]:
+        others = [path for _, path in journal.beside(self._target)]
+        for path in [*others, *(Path(f"{self._target}{ending}") for ending in ("-data", "-wal", "-shm"))]:
             path.unlink(missing_ok=True)
         for ending in sorted(self._endings, reverse=True):
             self._partial(ending).rename(f"{self._target}{ending}")
@@ -147,10 +147,6 @@ class _Copy:
         path.unlink(missing_ok=True)
         self._endings.append(ending)
         return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w")
-
-
-def _journals(store: Path) -> list[Path]:
-    return [Path(path) for path in glob.glob(f"{glob.escape(str(store))}-puts-*")]
 
 
 def _slots(database: Database) -> Iterator[tuple[int, bytes]]:

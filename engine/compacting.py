@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import apsw
 
+from engine import disk
 from engine.catalog import eviction
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
-from engine.errors import InvalidError, OutOfSpaceError, UnavailableError
+from engine.errors import InvalidError, OpenError, OutOfSpaceError, UnavailableError
 from engine.opening import open_store
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
@@ -44,7 +45,7 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
 
     Needs free space for another copy, and for an index where SQLite has its temporary files (SQLITE_TMPDIR). Raises
     OpenError, UnavailableError while somebody else has the store open, InvalidError for one that has no file, and
-    OutOfSpaceError, which leaves the store as it was.
+    OutOfSpaceError. All of them leave the store as it was.
     """
     path = Path(settings.path)
     with open_store(settings, create=False) as store:
@@ -61,7 +62,8 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
     except apsw.Error as error:
         raise translate(error) from error
     except OSError as error:
-        raise OutOfSpaceError(f"cannot make a new file beside {path}: {error.strerror}") from error
+        said = f"cannot make a new file beside {path}: {error.strerror}"
+        raise (OutOfSpaceError(said) if error.errno in disk.FULL else OpenError(said)) from error
     return Compacted(before, _size(path))
 
 

@@ -129,10 +129,15 @@ def remove_forgotten(store: Path, sessions: set[int]) -> None:
 
 def forgotten(store: Path, sessions: set[int]) -> Iterator[tuple[int, Path]]:
     """The journals beside a store that are of none of these sessions, by session."""
+    return ((session, path) for session, path in beside(store) if session not in sessions)
+
+
+def beside(store: Path) -> Iterator[tuple[int, Path]]:
+    """The journals beside a store, by session; not those that were put away because they are damaged."""
     prefix = f"{store.name}-puts-"
     for path in store.parent.glob(f"{glob.escape(prefix)}*"):
         number = path.name.removeprefix(prefix)
-        if number.isdigit() and int(number) not in sessions:
+        if number.isdigit():
             yield int(number), path
 
 

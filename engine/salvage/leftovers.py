@@ -6,8 +6,8 @@ from pathlib import Path
 from engine import journal, locks
 from engine.salvage import log
 from engine.salvage.checksums import Checker
-from engine.salvage.log import PAGE_BYTES
 from engine.sqlite.database import Database
+from engine.sqlite.files import PAGE_BYTES
 
 
 def of_log(store: Path) -> Iterator[str]:

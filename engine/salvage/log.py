@@ -16,9 +16,7 @@ from pathlib import Path
 from engine import locks
 from engine.salvage import checksums
 from engine.salvage.checksums import Checker, Sums
-
-PAGE_BYTES = 4096
-"""Every store is made with pages of this size."""
+from engine.sqlite.files import PAGE_BYTES
 
 HEADER = struct.Struct(">IIIIIIII")
 FRAME = struct.Struct(">IIIIII")

@@ -9,8 +9,8 @@ from typing import NamedTuple, Self
 
 from engine.salvage import checksums, log
 from engine.salvage.checksums import Checker
-from engine.salvage.log import PAGE_BYTES
 from engine.sqlite.connecting import CHECKSUM_BYTES
+from engine.sqlite.files import PAGE_BYTES
 
 _SAMPLE = 64
 _RESERVED_AT = 20

@@ -16,8 +16,8 @@ from pathlib import Path
 from engine import disk, journal, locks
 from engine.errors import InternalError, OpenError, OutOfSpaceError, StoreError, UnavailableError
 from engine.salvage import log
-from engine.salvage.log import PAGE_BYTES
 from engine.salvage.pages import Pages
+from engine.sqlite.files import PAGE_BYTES
 
 _LOCKED_FROM = 0x40000000
 _LOCKED_BYTES = 512

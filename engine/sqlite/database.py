@@ -18,7 +18,8 @@ import apsw
 from engine.errors import DamagedError, InternalError, StoreError, UnavailableError
 from engine.sqlite import connecting
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
-from engine.sqlite.log import PAGE_BYTES, Log
+from engine.sqlite.files import PAGE_BYTES
+from engine.sqlite.log import Log
 from engine.sqlite.slots import Slots
 from engine.sqlite.writing import Operation, Writes
 from engine.troubles import Troubles

@@ -1,4 +1,4 @@
-"""Whether the files of a store are still where they were.
+"""What the files of a store are, and whether they are still where they were.
 
 A file that was deleted or replaced goes on working for whoever has it open, and is gone with them. What is written to
 it is lost.
@@ -6,6 +6,9 @@ it is lost.
 
 import os
 from pathlib import Path
+
+PAGE_BYTES = 4096
+"""Of the database: every store is made with pages of this size."""
 
 _SUFFIXES = ("", "-wal", "-shm", "-lock", "-data")
 

@@ -11,11 +11,10 @@ import apsw
 from engine import disk
 from engine.errors import InternalError, OutOfSpaceError, StoreError, UnavailableError
 from engine.sqlite.connecting import BUSY_TIMEOUT_MS, open_file, translate
+from engine.sqlite.files import PAGE_BYTES
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
-
-PAGE_BYTES = 4096
 
 _DUE_PAGES = 16384
 """Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""

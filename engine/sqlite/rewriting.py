@@ -15,7 +15,7 @@ import apsw
 from engine import disk
 from engine.errors import UnavailableError
 from engine.sqlite.connecting import CHECKSUM_BYTES
-from engine.sqlite.log import PAGE_BYTES
+from engine.sqlite.files import PAGE_BYTES
 from engine.sqlite.migrations import APPLICATION_ID, SQLITE_MAGIC, VERSION
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
