@@ -140,8 +140,8 @@ class Store:
             ino = lifetimes.find(self.database, ScopeName.pipeline(name))
             tx = self._transaction()
             tx.rows("UPDATE scope SET object_limit = ? WHERE ino = ?", (limit, ino))
-            objects, effective, _ = lifetimes.count(tx, ino, 0, 0)
-            lowering.lower(tx, ino, objects, effective)
+            home = lifetimes.count(tx, ino, 0, 0)
+            lowering.lower(tx, ino, home.objects, home.object_limit)
             return tx.effects()
 
     def set_max_bytes(self, name: bytes, max_bytes: int | None) -> None:
@@ -196,45 +196,45 @@ class Store:
         and OutOfSpaceError.
         """
         *directories, name = split_key(key)
+        home = lifetimes.find(self.database, scope)
         draft = Draft(self.contents)
         try:
-            if isinstance(content, bytes):
-                self._fill(draft, [content])
+            if isinstance(content, bytes) and len(content) <= SMALL_BYTES:
+                draft.write(0, content)
             else:
                 # What can be known before the value is read, which may take long.
-                home, old = self._look_at(scope, key, force)
-                self._fill(draft, content, home, 0 if old is None else old.size)
-            with self.database.turn():
-                home, old = self._look_at(scope, key, force)
-                parent = home if not directories else self._make_directories(home, directories, uid, gid)
-                mode, uid, gid = (0o644, uid, gid) if old is None else (old.mode, old.uid, old.gid)
-                xattrs = None if old is None else old.xattrs
-                how = How.REPLACE if force else How.CREATE
-                put = Put(self.contents.numbers.take(), parent, name, mode, uid, gid, how=how, xattrs=xattrs)
+                replaced = self._require_replaceable(self._find(home, split_key(key)), scope, key, force)
+                self._fill(draft, [content] if isinstance(content, bytes) else content, home, replaced)
+            parent = home if not directories else self._make_directories(home, directories, uid, gid)
+            how = How.REPLACE if force else How.CREATE
+            put = Put(self.contents.numbers.take(), parent, name, 0o644, uid, gid, how=how, keeps_attributes=True)
+            try:
                 effects = self.publisher.publish(put, draft).effects
+            except (ExistsError, IsDirectoryError):
+                self._require_replaceable(self.tree.child(parent, name), scope, key, force)
+                raise
             if self.syncs_closes:
                 self.sync()
+            self.upkeep.checkpoint()  # where it is due: a program that puts a lot may do nothing else
             return effects
         finally:
             self.publisher.abandon(draft)
 
-    def _look_at(self, scope: ScopeName, key: bytes, force: bool) -> tuple[int, Node | None]:
-        """The directory of a pipeline or run, and what a Put of a key is going to replace there."""
-        home = lifetimes.find(self.database, scope)
-        old = self._find(home, split_key(key))
+    def _require_replaceable(self, old: Node | None, scope: ScopeName, key: bytes, force: bool) -> int:
+        """Returns the size of what a Put of a key is going to replace. Raises IsDirectoryError and ExistsError."""
         if old is not None and old.kind == Kind.DIRECTORY:
             raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
         if old is not None and not force:
             raise ExistsError(f"{scope} has an object {_show(key)} already: --force replaces it")
-        return home, old if old is not None and old.kind == Kind.OBJECT else None
+        return old.size if old is not None and old.kind == Kind.OBJECT else 0
 
-    def _fill(self, draft: Draft, pieces: Iterable[bytes], home: int = 0, replaced: int = 0) -> None:
+    def _fill(self, draft: Draft, pieces: Iterable[bytes], home: int, replaced: int) -> None:
         most = self.max_object_size
         for piece in pieces:
             size = draft.size + len(piece)
             if most and size > most:
                 raise TooLargeError(f"the value is larger than max_object_size, {most} bytes")
-            if home and size > SMALL_BYTES:
+            if size > SMALL_BYTES:
                 self.tree.require_possible(home, size, replaced)
             draft.write(draft.size, piece)
             if draft.large is not None and draft.large.unstored_bytes >= _STORE_BYTES:

@@ -52,22 +52,27 @@ def bytes_limit_of(tx: Transaction, own_limit: int | None) -> int:
     return tx.max_pipeline_bytes if own_limit is None else own_limit
 
 
-def enforce(tx: Transaction, scope: int, objects: int, limit: int, newest: int, freed_by: int = 0) -> None:
-    """Evict the oldest objects of a pipeline until `limit` holds. `newest` is the object just put, never a victim;
-    0 when no object took the place, as after lowering the limit. `freed_by` as in the table `evicted`.
+def too_many(objects: int, limit: int) -> int:
+    """How many objects are above a limit; below 0 or 0: none."""
+    return objects - limit if limit else 0
+
+
+def enforce(tx: Transaction, scope: int, number: int, newest: int, freed_by: int = 0) -> None:
+    """Evict so many of the oldest objects of a pipeline, none where that is not above 0.
+
+    `newest` is the object just put, never a victim. `freed_by` as in the table `evicted`.
     """
-    if not limit or objects <= limit:
-        return
-    _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, objects - limit)), newest, freed_by)
+    if number > 0:
+        _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), newest, freed_by)
 
 
-def enforce_around(tx: Transaction, scope: int, objects: int, limit: int, directory: int) -> None:
+def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> None:
     """As `enforce`, after a directory was moved in: what is below it goes last, as the object just put does."""
-    if not limit or objects <= limit:
+    if number <= 0:
         return
-    rows = tx.rows(_VICTIMS_AROUND.format("NOT"), (directory, scope, objects - limit))
-    if len(rows) < objects - limit:
-        rows += tx.rows(_VICTIMS_AROUND.format(""), (directory, scope, objects - limit - len(rows)))
+    rows = tx.rows(_VICTIMS_AROUND.format("NOT"), (directory, scope, number))
+    if len(rows) < number:
+        rows += tx.rows(_VICTIMS_AROUND.format(""), (directory, scope, number - len(rows)))
     _evict(tx, scope, rows, 0, 0)
 
 
@@ -98,17 +103,20 @@ def note_evicted(tx: Transaction, scope: int, gone: list[Removed], size: int) ->
     tx.evicted += gone
 
 
-def crowded_by(tx: Transaction, scope: int, parent: int, name: bytes, newest: int) -> int:
-    """The object `newest` takes a name that was free. Returns which other object is the one too many, 0 if none is.
+def crowded_by(tx: Transaction, scope: int, parent: int, name: bytes, newest: int, *, full: bool) -> int:
+    """The object `newest` takes a name that was free: what was evicted under it does not come back any more.
 
-    That is the temporary name for which an object of this name was evicted: the name's place is needed again. Or it is
-    the backup that an object of this name was renamed to. When it goes, what `newest` displaced can come back.
+    Returns which other object is the one too many in a pipeline that is `full`, 0 if none is. That is the temporary
+    name for which an object of this name was evicted: the name's place is needed again. Or it is the backup that an
+    object of this name was renamed to. When it goes, what `newest` displaced can come back.
     """
     old = tx.row("SELECT ino, content, displaced_by FROM evicted WHERE parent = ? AND name = ?", (parent, name))
     if old is not None:
         ino, content, displaced_by = old
         _purge(tx, ino, content)
         return 0 if displaced_by == newest else int(displaced_by)
+    if not full:
+        return 0
     row = tx.row(
         "SELECT moved.ino FROM moved JOIN node ON node.ino = moved.ino AND node.scope = ?"
         " WHERE moved.parent = ? AND moved.name = ? AND moved.ino <> ? AND moved_ns > ?",
@@ -133,7 +141,7 @@ def come_back(tx: Transaction, parent: int, name: bytes) -> Node | None:
         return None
     displaced_by = tx.rows("SELECT displaced_by FROM evicted WHERE ino = ?", (kept.ino,))[0][0]
     objects, own_limit = _reinstate(tx, kept)
-    enforce(tx, kept.scope, objects, limit_of(tx, own_limit), kept.ino, displaced_by)
+    enforce(tx, kept.scope, too_many(objects, limit_of(tx, own_limit)), kept.ino, displaced_by)
     return kept
 
 

@@ -17,9 +17,9 @@ _NO_PIPELINE = b""
 _ANSWERS = 10_000
 _COUNT = (
     f"UPDATE scope SET objects = objects + ?1, bytes = {eviction.SUM} WHERE ino = ?3"
-    " RETURNING objects, object_limit, kind, bytes, max_bytes"
+    " RETURNING objects, object_limit, kind, evictions, bytes, max_bytes"
 )
-_COUNTED = "SELECT objects, object_limit, kind FROM scope WHERE ino = ?"
+_COUNTED = "SELECT objects, object_limit, kind, evictions FROM scope WHERE ino = ?"
 _HOME = (
     "SELECT ino, kind, objects, iif(kind = 1, coalesce(scope.object_limit, store.object_limit), 0), scope.bytes,"
     " iif(kind = 1, coalesce(scope.max_bytes, store.max_pipeline_bytes), 0), store.bytes, store.max_bytes"
@@ -56,6 +56,13 @@ class Counted(NamedTuple):
     object_limit: int
     """0: none."""
     is_pipeline: bool
+    evictions: int
+    """How many objects were evicted from it so far."""
+
+    @property
+    def too_many(self) -> int:
+        """How many objects it has over its limit; below 0 or 0: none."""
+        return eviction.too_many(self.objects, self.object_limit)
 
 
 def home(database: Database, directory: int) -> Home | None:
@@ -239,12 +246,12 @@ def count(tx: Transaction, scope: int, added: int, grown: int) -> Counted:
     row = tx.row(_COUNT, (added, grown, scope)) if added or grown else tx.row(_COUNTED, (scope,))
     if row is None:
         raise NotFoundError("the pipeline or run is gone")
-    objects, own_limit, kind, *sums = row
+    objects, own_limit, kind, evictions, *sums = row
     is_pipeline = kind == ScopeKind.PIPELINE
     if sums:
         now, own_most = sums
         tx.note_bytes(scope, grown, now, eviction.bytes_limit_of(tx, own_most) if is_pipeline else 0)
-    return Counted(objects, eviction.limit_of(tx, own_limit) if is_pipeline else 0, is_pipeline)
+    return Counted(objects, eviction.limit_of(tx, own_limit) if is_pipeline else 0, is_pipeline, evictions)
 
 
 def limit_all(tx: Transaction) -> None:

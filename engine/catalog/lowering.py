@@ -27,7 +27,7 @@ _CHANGES = (
 def lower(tx: Transaction, scope: int, objects: int, limit: int) -> None:
     """Evict the oldest of a pipeline's objects until `limit` (0: none) holds."""
     if not limit or objects - limit <= _FEW:
-        eviction.enforce(tx, scope, objects, limit, 0)
+        eviction.enforce(tx, scope, eviction.too_many(objects, limit), 0)
     else:
         _evict_oldest(tx, scope, objects - limit)
 

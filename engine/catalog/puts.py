@@ -41,6 +41,8 @@ class Put:
     """None: the time of the Put."""
     mtime_ns: int | None = None
     xattrs: bytes | None = None
+    keeps_attributes: bool = False
+    """Where it replaces an object, the new one has the old one's mode, owner and attributes."""
 
 
 Join = Callable[[Node, Put], tuple[int, int]]
@@ -69,6 +71,7 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
             return old, None
         if put.how is How.APPEND and old.kind == Kind.OBJECT:
             content, size = join(old, put)
+        if (put.keeps_attributes or put.how is How.APPEND) and old.kind == Kind.OBJECT:
             mode, uid, gid, xattrs = old.mode, old.uid, old.gid, old.xattrs
     if tx.max_object_size and size > tx.max_object_size:
         raise TooLargeError(f"the value has {size} bytes, and max_object_size is {tx.max_object_size}")
@@ -83,15 +86,15 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     if old is not None:
         nodes.delete(tx, old)
     before = old.size if old is not None and replaces else 0
-    objects, limit, is_pipeline = lifetimes.count(tx, scope, 0 if replaces else 1, size - before)
-    nodes.insert(tx, new, evictable=is_pipeline)
-    if is_pipeline:
+    home = lifetimes.count(tx, scope, 0 if replaces else 1, size - before)
+    nodes.insert(tx, new, evictable=home.is_pipeline)
+    if home.evictions or home.too_many > 0:
         freed_by = 0
         if old is not None:
             eviction.inherit(tx, old.ino, put.ino)
         else:
-            freed_by = eviction.crowded_by(tx, scope, put.parent, put.name, put.ino)
-        eviction.enforce(tx, scope, objects, limit, put.ino, freed_by)
+            freed_by = eviction.crowded_by(tx, scope, put.parent, put.name, put.ino, full=home.too_many > 0)
+        eviction.enforce(tx, scope, home.too_many, put.ino, freed_by)
     return new, old
 
 

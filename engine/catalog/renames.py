@@ -142,11 +142,11 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
 def _enforce(tx: Transaction, moved: Node, scope: int, freed_by: int = 0) -> None:
     """Let the limit of the scope that a name came to apply."""
     if scope != moved.scope:
-        objects, limit, _ = lifetimes.count(tx, scope, 0, 0)
+        too_many = lifetimes.count(tx, scope, 0, 0).too_many
         if moved.kind == Kind.DIRECTORY:
-            eviction.enforce_around(tx, scope, objects, limit, moved.ino)
+            eviction.enforce_around(tx, scope, too_many, moved.ino)
         else:
-            eviction.enforce(tx, scope, objects, limit, moved.ino if moved.kind == Kind.OBJECT else 0, freed_by)
+            eviction.enforce(tx, scope, too_many, moved.ino if moved.kind == Kind.OBJECT else 0, freed_by)
 
 
 def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> int:
@@ -160,7 +160,7 @@ def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, nam
             eviction.restore_since(tx, scope, source.put_ns)
         eviction.inherit(tx, target.ino, source.ino)
         return 0
-    freed_by = eviction.crowded_by(tx, scope, parent, name, source.ino)
+    freed_by = eviction.crowded_by(tx, scope, parent, name, source.ino, full=True)
     if scope == source.scope:
         eviction.pass_on(tx, source.ino, freed_by)
     else:
