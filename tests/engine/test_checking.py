@@ -10,7 +10,8 @@ from engine import ScopeName, Store, open_store
 from engine.checking import Check
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, OpenError, StoreError
-from tests.support.stores import Stores, values
+from engine.repairing import repair
+from tests.support.stores import Stores, directory, new_draft, new_put, values
 from tests.support.stores import value as read
 
 APP = ScopeName.pipeline("app")
@@ -122,6 +123,25 @@ def test_a_hole_is_no_damage(closed: Stores) -> None:
     store.database.rows("DELETE FROM extent WHERE content = ?", (draft,))
     store.database.rows("DELETE FROM content WHERE number = ?", (draft,))
     store.database.rows("DELETE FROM chunk WHERE id NOT IN (SELECT chunk FROM extent)")
+
+
+def test_holes_of_many_exbibytes(closed: Stores) -> None:
+    """What is not stored is not read, by a repair neither; together they have more bytes than SQLite can count."""
+    store = closed.open()
+    for name in (b"one", b"two", b"three"):
+        store.create_pipeline(name)
+        draft = new_draft(store, b"begins like this")
+        draft.truncate(7 << 60)
+        put = new_put(store, directory(store, ScopeName.pipeline(name), b""), b"hole")
+        store.publisher.publish(put, draft)
+    closed.close(store)
+    check = Check(ObjectStoreSettings(path=str(closed.path)))
+    assert list(check.run()) == []
+    assert check.bytes < 6_000_000
+    damage(closed.path, closed.path.read_bytes().index(VALUES[b"small"]))  # the page with it, and so the database
+    repaired = repair(ObjectStoreSettings(path=str(closed.path)))
+    assert repaired.kept
+    assert findings(closed) == []
 
 
 def test_an_edit_of_a_damaged_value_does_not_make_it_whole(closed: Stores) -> None:
