@@ -22,13 +22,13 @@ from engine.errors import (
     ExistsError,
     InvalidError,
     IsDirectoryError,
-    NotDirectoryError,
     NotEmptyError,
     NotFoundError,
+    StoreError,
     TooLargeError,
 )
 from engine.model import Effects, Kind, Node, ObjectInfo, PipelineInfo, RunInfo, ScopeKind, ScopeName
-from engine.names import check_scope_name, split_key
+from engine.names import check_scope_name, quoted, split_key
 from engine.publishing import Publisher
 from engine.sessions import Sessions
 from engine.sqlite.database import Database
@@ -205,7 +205,7 @@ class Store:
                 # What can be known before the value is read, which may take long.
                 replaced = self._require_replaceable(self._find(home, split_key(key)), scope, key, force)
                 self._fill(draft, [content] if isinstance(content, bytes) else content, home, replaced)
-            parent = home if not directories else self._make_directories(home, directories, uid, gid)
+            parent = self.tree.make_directories(home, directories, uid, gid)
             how = How.REPLACE if force else How.CREATE
             put = Put(self.contents.numbers.take(), parent, name, 0o644, uid, gid, how=how, keeps_attributes=True)
             try:
@@ -213,19 +213,20 @@ class Store:
             except (ExistsError, IsDirectoryError):
                 self._require_replaceable(self.tree.child(parent, name), scope, key, force)
                 raise
-            if self.syncs_closes:
-                self.sync()
-            self.upkeep.checkpoint()  # where it is due: a program that puts a lot may do nothing else
-            return effects
         finally:
             self.publisher.abandon(draft)
+        if self.syncs_closes:
+            self.sync()
+        with suppress(StoreError):  # a program that puts a lot may do nothing else, and its value is put
+            self.upkeep.checkpoint()
+        return effects
 
     def _require_replaceable(self, old: Node | None, scope: ScopeName, key: bytes, force: bool) -> int:
         """Returns the size of what a Put of a key is going to replace. Raises IsDirectoryError and ExistsError."""
         if old is not None and old.kind == Kind.DIRECTORY:
-            raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
+            raise IsDirectoryError(f"{quoted(key)} is a directory in {scope}")
         if old is not None and not force:
-            raise ExistsError(f"{scope} has an object {_show(key)} already: --force replaces it")
+            raise ExistsError(f"{scope} has an object {quoted(key)} already: --force replaces it")
         return old.size if old is not None and old.kind == Kind.OBJECT else 0
 
     def _fill(self, draft: Draft, pieces: Iterable[bytes], home: int, replaced: int) -> None:
@@ -239,16 +240,6 @@ class Store:
             draft.write(draft.size, piece)
             if draft.large is not None and draft.large.unstored_bytes >= _STORE_BYTES:
                 draft.large.store(draft.large.take(whole=True))
-
-    def _make_directories(self, ino: int, parts: list[bytes], uid: int, gid: int) -> int:
-        for part in parts:
-            found = self.tree.child(ino, part)
-            if found is None:
-                found = self.tree.make_directory(ino, part, 0o755, uid, gid)[0]
-            elif found.kind != Kind.DIRECTORY:
-                raise NotDirectoryError(f"{_show(part)} is an object: it cannot be a part of a longer key")
-            ino = found.ino
-        return ino
 
     def read_object(self, scope: ScopeName, key: bytes) -> Generator[bytes]:
         """The value of a key, in pieces: one value, whatever is put meanwhile.
@@ -280,11 +271,11 @@ class Store:
         """Raises NotFoundError, IsDirectoryError, and InvalidError for a symlink."""
         node = self._find(lifetimes.find(self.database, scope), split_key(key))
         if node is None:
-            raise NotFoundError(f"{scope} has no object {_show(key)}")
+            raise NotFoundError(f"{scope} has no object {quoted(key)}")
         if node.kind == Kind.DIRECTORY:
-            raise IsDirectoryError(f"{_show(key)} is a directory in {scope}")
+            raise IsDirectoryError(f"{quoted(key)} is a directory in {scope}")
         if node.kind == Kind.SYMLINK:
-            raise InvalidError(f"{_show(key)} is a symlink in {scope}: read it through a mount")
+            raise InvalidError(f"{quoted(key)} is a symlink in {scope}: read it through a mount")
         return node
 
     def _find(self, ino: int, parts: list[bytes]) -> Node | None:
@@ -294,7 +285,3 @@ class Store:
             if node is None:
                 return None
         return node
-
-
-def _show(key: bytes) -> str:
-    return repr(key.decode("utf-8", "surrogateescape"))

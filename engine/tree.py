@@ -1,4 +1,4 @@
-"""The store as a tree of inodes: what a filesystem calls. Each method is one transaction. Used from one thread."""
+"""The store as a tree of inodes: what a filesystem calls. Each method but one is one transaction. For one thread."""
 
 import os
 import time
@@ -27,7 +27,7 @@ from engine.model import (
     ScopeName,
     Space,
 )
-from engine.names import check_part
+from engine.names import check_part, quoted
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full
 
@@ -113,6 +113,20 @@ class Tree:
             if nodes.by_name(self._database, parent, name) is not None:
                 raise ExistsError("the name is taken")
             return nodes.new_directory(tx, ino, parent, name, home, mode, uid, gid), NO_EFFECTS, []
+
+    def make_directories(self, ino: int, names: list[bytes], uid: int, gid: int) -> int:
+        """Make directories one in the other, as far as they are missing: a transaction each. Returns the last of them.
+
+        Raises as `make_directory`, and NotDirectoryError where something else has one of the names.
+        """
+        for name in names:
+            found = self.child(ino, name)
+            if found is None:
+                found = self.make_directory(ino, name, 0o755, uid, gid)[0]
+            elif found.kind != Kind.DIRECTORY:
+                raise NotDirectoryError(f"{quoted(name)} is an object: it cannot be a part of a longer key")
+            ino = found.ino
+        return ino
 
     def make_symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Node:
         """Make a symlink. Raises as `make_directory`, and NotPermittedError outside pipelines and runs."""

@@ -89,13 +89,18 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     home = lifetimes.count(tx, scope, 0 if replaces else 1, size - before)
     nodes.insert(tx, new, evictable=home.is_pipeline)
     if home.evictions or home.too_many > 0:
-        freed_by = 0
-        if old is not None:
-            eviction.inherit(tx, old.ino, put.ino)
-        else:
-            freed_by = eviction.crowded_by(tx, scope, put.parent, put.name, put.ino, full=home.too_many > 0)
-        eviction.enforce(tx, scope, home.too_many, put.ino, freed_by)
+        _make_way(tx, new, old, home.too_many)
     return new, old
+
+
+def _make_way(tx: Transaction, new: Node, old: Node | None, too_many: int) -> None:
+    """An object was put into a pipeline that is full, or was."""
+    freed_by = 0
+    if old is not None:
+        eviction.inherit(tx, old.ino, new.ino)
+    else:
+        freed_by = eviction.crowded_by(tx, new.scope, new.parent, new.name, new.ino, full=too_many > 0)
+    eviction.enforce(tx, new.scope, too_many, new.ino, freed_by)
 
 
 _TAKEN = (
