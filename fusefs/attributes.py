@@ -51,7 +51,7 @@ class NodeAttributes:
             await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
             if writers is not None:
-                self._state.set_private(writers, attributes)
+                self._opening.set_attributes(writers, writers.file_of(caller.pid), attributes)
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes)
             else:
@@ -172,8 +172,9 @@ class NodeAttributes:
             if over is not None:
                 over.apply_xattrs(packed)
             return
-        writers.apply_xattrs(packed)
-        if writers.base is not None and self._tree.node(writers.base.ino) is not None:
+        file = writers.file_of(0)
+        writers.apply_xattrs(packed, file)
+        if file is writers.file and writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)
 
 

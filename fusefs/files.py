@@ -58,28 +58,32 @@ class Files:
             return b""
         if copy.how is not How.APPEND:
             return copy.spool.read(offset, length)
-        base, size = (0, 0) if writers.base is None else (writers.base.content, writers.base.size)
-        before = self._state.store.contents.read(base, offset, min(length, max(0, size - offset)))
+        base = writers.before(copy)
+        content, size = (0, 0) if base is None else (base.content, base.size)
+        before = self._state.store.contents.read(content, offset, min(length, max(0, size - offset)))
         return before + copy.spool.read(max(0, offset - size), length - len(before))
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write into the private copy. Raises StoreError, TooLargeError for more than max_object_size."""
         handle = self._state.handles[number]
         assert isinstance(handle, WriteHandle)
-        writers, copy = handle.writers, handle.copy
-        handle.note_change()
-        self._opening.note_change(writers, handle.opener)
         try:
-            self._begin_change(writers, copy, len(data) + (copy.spool.size if handle.appends else offset))
-            if handle.appends:
-                await copy.spool.append(data)
-            else:
-                await copy.spool.write(offset, data)
+            await self._write(handle, offset, data)
         except Exception as error:
             failure = error if isinstance(error, StoreError) else InternalError(f"a write failed: {error!r}")
-            self._publication.spoil(writers, copy, failure)
+            self._publication.spoil(handle.writers, handle.copy, failure)
             raise
         return len(data)
+
+    async def _write(self, handle: WriteHandle, offset: int, data: bytes) -> None:
+        writers, copy = handle.writers, handle.copy
+        handle.note_change()
+        self._opening.note_change(writers, copy, handle.opener)
+        self._begin_change(writers, copy, len(data) + (copy.spool.size if handle.appends else offset))
+        if handle.appends:
+            await copy.spool.append(data)
+        else:
+            await copy.spool.write(offset, data)
 
     def _begin_change(self, writers: Writers, copy: PrivateCopy, end: int) -> None:
         """Before a copy is changed up to the position `end`.
@@ -97,7 +101,8 @@ class Files:
 
     def _check_size(self, writers: Writers, copy: PrivateCopy, end: int) -> None:
         most = self._state.max_object_size
-        before = 0 if writers.base is None else writers.base.size
+        base = writers.before(copy)
+        before = 0 if base is None else base.size
         size = end + (before if copy.how is How.APPEND else 0)
         if most and size > most:
             raise TooLargeError(f"an object of this store has at most {most} bytes")
@@ -110,7 +115,7 @@ class Files:
         assert isinstance(handle, WriteHandle)
         writers = handle.writers
         handle.note_change()
-        self._opening.note_change(writers, handle.opener)
+        self._opening.note_change(writers, handle.copy, handle.opener)
         if handle.copy.how is How.APPEND:
             await handle.copy.spool.settle()
             self._turn_into_edit(handle)
@@ -129,7 +134,7 @@ class Files:
     def _turn_into_edit(self, handle: WriteHandle) -> None:
         """A handle that appends cuts the value: from here on it replaces it, by what it had and appended itself."""
         writers, old = handle.writers, handle.copy
-        copy = self._opening.new_copy(writers, How.REPLACE, replaces=False)
+        copy = self._opening.new_copy(writers, How.REPLACE, base=writers.before(old))
         end = copy.spool.size
         for offset in range(0, old.spool.size, SMALL_BYTES):
             copy.spool.draft.write(end + offset, old.spool.read(offset, SMALL_BYTES))
@@ -137,7 +142,7 @@ class Files:
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy
         self._publication.abandon(writers, old)
-        self._publication.let_go(old)
+        self._state.writers.let_go(old)
         handle.copy = copy
         writers.opened_by = {pid: copy if opened is old else opened for pid, opened in writers.opened_by.items()}
         if writers.last is old:
@@ -183,9 +188,9 @@ class Files:
 
     async def truncate_path(self, writers: Writers, size: int, caller: Caller) -> None:
         """truncate(2) by path, on the private inode that the caller was led to: a Put of its own. Raises StoreError."""
-        copy = self._opening.new_copy(writers, How.REPLACE, replaces=False)
+        copy = self._opening.new_copy(writers, How.REPLACE, base=writers.base)
         try:
-            self._opening.note_change(writers, caller)
+            self._opening.note_change(writers, copy, caller)
             await self.truncate_copy(writers, copy, size)
             await self._publication.publish_now(writers, copy)
         finally:

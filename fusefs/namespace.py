@@ -150,6 +150,7 @@ class Namespace:
         own = {copy for handle, copy in copies.items() if same_process(pid, handle.opener.pid)} or {*copies.values()}
         for copy in own:
             self._publication.withdraw(writers, copy)
+            self._state.writers.give_up(writers, copy)
             copy.unlinked = True
         if own >= {*copies.values()}:
             self._state.writers.detach(writers)
@@ -212,6 +213,7 @@ class Namespace:
         writers = self._state.writers.at(parent, name)
         node = self._tree.child(parent, name)
         if writers is not None and node is not None:
-            self._state.writers.rebase(writers, node)
+            files = [writers.file] if writers.base is not None and writers.base.ino == node.ino else []
+            self._state.writers.rebase(writers, node, *files)
         for each in self._state.writers.all_at(parent, name):
             each.entry_cached = True

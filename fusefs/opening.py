@@ -11,7 +11,7 @@ from fusefs.callers import Caller
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
-from fusefs.writers import PrivateCopy, Writers, how_to_open
+from fusefs.writers import File, PrivateCopy, Writers
 
 
 class Opening:
@@ -79,7 +79,7 @@ class Opening:
         if node is None:
             node = self._publish_empty(writers)
             if writers.handles:
-                self._state.writers.rebase(writers, node)
+                self._state.writers.rebase(writers, node, writers.file)
         if writers.idle:
             self._state.writers.end(writers)
         self._state.opened(node)
@@ -87,7 +87,9 @@ class Opening:
 
     def _publish_empty(self, writers: Writers) -> Node:
         ino = self._state.store.contents.numbers.take()
-        put = Put(ino, writers.parent, writers.name, writers.mode, writers.uid, writers.gid, how=How.IF_ABSENT)
+        file = writers.file
+        put = Put(ino, writers.parent, writers.name, file.mode, file.uid, file.gid, how=How.IF_ABSENT)
+        put.xattrs = file.xattrs
         published = self._state.store.publisher.publish(put, Draft(self._state.store.contents))
         self._state.report(published.effects)
         return published.node
@@ -145,18 +147,22 @@ class Opening:
     def _attach(self, writers: Writers, flags: int, caller: Caller, *, creates: bool) -> int:
         self._follow_others(writers)
         new = writers.base is None
-        how = how_to_open(flags, creates=creates and new)
+        how = _how_to_open(flags, creates=creates and new)
         replaces = bool(flags & (os.O_TRUNC | os.O_EXCL))
         own = new and not creates
         copy = self._shared(writers, caller, own=own)
         if copy is None or not self._shares(copy, replaces, how, own=own):
-            copy = self.new_copy(writers, how, replaces)
+            base = None if replaces or how is How.APPEND else writers.base
+            copy = self.new_copy(writers, how, base=base)
+            # A writer that creates the name and writes nothing has created it all the same.
+            copy.changed = replaces or new
             copy.exclusive = bool(flags & os.O_EXCL)
         if replaces:
             writers.last = copy
-            self.note_change(writers, caller)
+            self.note_change(writers, copy, caller)
         if self._shared(writers, None) is None and how is not How.APPEND and (new or not replaces):
             writers.edit = copy
+            copy.shared = True
         copy.holders += 1
         writers.note_open(caller.pid, copy)
         changes = replaces or (new and creates)
@@ -170,8 +176,9 @@ class Opening:
             return
         node = self._state.store.tree.child(writers.parent, writers.name)
         if node is not None and node.kind == Kind.OBJECT and (writers.base is None or node.ino != writers.base.ino):
+            files = [] if writers.base is None else [writers.file]
             writers.overtaken |= writers.base is None
-            self._state.writers.rebase(writers, node)
+            self._state.writers.rebase(writers, node, *files)
 
     def _shared(self, writers: Writers, caller: Caller | None, *, own: bool = False) -> PrivateCopy | None:
         """The copy that a further handle may work on: the caller's `own`, or the one of those who edit the object.
@@ -185,12 +192,22 @@ class Opening:
         present = 0 if writers.base is None else writers.base.ino
         return copy if copy is not None and copy.origin == present else None
 
-    def note_change(self, writers: Writers, caller: Caller) -> None:
+    def note_change(self, writers: Writers, copy: PrivateCopy, caller: Caller) -> None:
         """A value is about to be changed: times move, and bits that would lend the new one its owner's rights go."""
-        writers.note_change()
-        mode = writers.mode_after_write(caller)
-        if mode != writers.mode:
-            self._state.set_private(writers, Attributes(mode=mode))
+        writers.note_change(copy.file)
+        mode = copy.file.mode_after_write(caller)
+        if mode != copy.file.mode:
+            self.set_attributes(writers, copy.file, Attributes(mode=mode))
+
+    def set_attributes(self, writers: Writers, file: File, attributes: Attributes) -> None:
+        """Set attributes of a file that is open for writing, and of what is published where that is the same file.
+
+        Raises StoreError.
+        """
+        if file is writers.file:
+            self._state.set_private(writers, attributes)
+        else:
+            writers.apply(attributes, file)
 
     def _shares(self, copy: PrivateCopy, replaces: bool, how: How, *, own: bool) -> bool:
         """Whether a further handle works on the copy that edits share, or is a Put of its own.
@@ -202,17 +219,23 @@ class Opening:
             return own and copy.exclusive
         return own or how is not How.APPEND
 
-    def new_copy(self, writers: Writers, how: How, replaces: bool) -> PrivateCopy:
-        """A copy of its own for a handle; it starts from the published value unless it replaces that or appends."""
+    def new_copy(self, writers: Writers, how: How, base: Node | None) -> PrivateCopy:
+        """A copy of its own for a handle; it starts from the value of `base`."""
         self._copies += 1
-        base = None if replaces or how is How.APPEND else writers.base
         content, size = (0, 0) if base is None else (base.content, base.size)
         spool = SpillingDraft(self._state.store.contents, self._state.background, content, size)
-        copy = PrivateCopy(self._copies, how, spool)
+        copy = PrivateCopy(self._copies, how, spool, writers.file)
         copy.origin = 0 if writers.base is None else writers.base.ino
-        # A writer that creates the name and writes nothing has created it all the same.
-        copy.changed = replaces or writers.base is None
         if content:
             self._state.store.contents.pin(content)
             copy.pinned = content
         return copy
+
+
+def _how_to_open(flags: int, *, creates: bool) -> How:
+    """What a handle opened with these flags (open(2)) does to the value when it is published."""
+    if flags & os.O_TRUNC or flags & os.O_EXCL:
+        return How.REPLACE
+    if flags & os.O_APPEND:
+        return How.APPEND
+    return How.IF_ABSENT if creates else How.REPLACE

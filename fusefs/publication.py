@@ -58,7 +58,7 @@ class Publication:
         Raises StoreError.
         """
         writers = handle.writers
-        if writers.base is None or self._state.writers.at(writers.parent, writers.name) is not writers:
+        if writers.base is None or self._is_gone(writers):
             # The name is new, or has lost what it stood for: others may have to make way.
             victims = self._state.store.tree.next_victims(writers.parent)
             if victims or handle.at_risk:
@@ -66,6 +66,11 @@ class Publication:
         if writers.entry_cached:
             writers.entry_cached = False
             await self._state.kernel.drop(writers.parent, writers.name, writers.ino)
+
+    def _is_gone(self, writers: Writers) -> bool:
+        """Whether a name stands for nothing now, which another process may have seen to some milliseconds ago."""
+        self._state.store.database.writes.read_anew()
+        return self._state.store.tree.child(writers.parent, writers.name) is None
 
     def leave_unfinished(self, handle: WriteHandle) -> None:
         """At FLUSH, by a signal that killed the closer: what was written up to here is not to come true by a crash."""
@@ -151,9 +156,11 @@ class Publication:
             return  # another fsync was quicker
         # The draft goes on from what was published, whatever becomes of the name.
         self._state.store.contents.pin(published.node.content)
-        self.let_go(copy)
+        self._state.writers.let_go(copy)
         copy.pinned = published.node.content
-        self._state.writers.rebase(writers, published.node)
+        if copy.shared:
+            writers.edit = copy  # of what has the name from now on
+        self._state.writers.rebase(writers, published.node, copy.file, writers.file)
         self._state.kernel.drop_attributes(writers.ino)
         if copy.how is How.APPEND:
             copy.spool.draft.close()
@@ -167,7 +174,7 @@ class Publication:
         async def when_idle() -> None:
             await copy.spool.idle()
             self.abandon(writers, copy)
-            self.let_go(copy)
+            self._state.writers.let_go(copy)
 
         self._state.background.now_or_later(when_idle(), now=not copy.spool.busy)
 
@@ -212,7 +219,7 @@ class Publication:
             last = not writers.handles and not writers.expected
             published = self.publish(writers, copy, last=last, later=later)
             if published is not None and not last:
-                self._state.writers.rebase(writers, published.node)
+                self._state.writers.rebase(writers, published.node, copy.file, writers.file)
                 self._keep_for_peeking(copy, published.node)
         except StoreError as error:
             if copy.has_intent and isinstance(error, FAULTS):
@@ -228,10 +235,12 @@ class Publication:
 
     def _give_up(self, writers: Writers, copy: PrivateCopy) -> None:
         """Its last writer is gone, and it is not published; who reads it by its name has it for as long as open."""
-        copy.given_up = True
         if not copy.peeks:
+            copy.given_up = True
             self.abandon(writers, copy)
             return
+        self._state.writers.give_up(writers, copy)
+        copy.given_up = True
         try:
             self.withdraw(writers, copy)
         except StoreError as error:
@@ -257,13 +266,7 @@ class Publication:
         copy.spool.draft.close()
         if writers.last is copy:
             writers.last = None
-        self.let_go(copy)
-
-    def let_go(self, copy: PrivateCopy) -> None:
-        """The value that a copy started from, or was last published as, is not needed by it any more."""
-        if copy.pinned:
-            self._state.store.contents.unpin(copy.pinned)
-            copy.pinned = 0
+        self._state.writers.let_go(copy)
 
     def _keep_for_peeking(self, copy: PrivateCopy, node: Node) -> None:
         """Who reads a new name of its own goes on reading what was published of it."""
@@ -276,16 +279,17 @@ class Publication:
             copy.peeks -= 1
 
     def _put(self, writers: Writers, copy: PrivateCopy, ino: int) -> Put:
+        file = copy.file
         return Put(
             ino,
             writers.parent,
             writers.name,
-            writers.mode,
-            writers.uid,
-            writers.gid,
+            file.mode,
+            file.uid,
+            file.gid,
             # Nobody on another mount is to have made it meanwhile; the first to close, or to call fsync, has it.
             how=How.CREATE if copy.exclusive and writers.claims_name and not copy.has_intent else copy.how,
-            atime_ns=writers.atime_ns,
-            mtime_ns=writers.mtime_ns,
-            xattrs=writers.xattrs,
+            atime_ns=file.atime_ns,
+            mtime_ns=file.mtime_ns,
+            xattrs=file.xattrs,
         )

@@ -8,7 +8,6 @@ What is written goes to a `PrivateCopy`: one for each handle that replaces the v
 handles that edit the value in place. A copy is published when its last handle is released.
 """
 
-import os
 import stat
 import time
 from dataclasses import dataclass, field
@@ -23,14 +22,45 @@ EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
 
 
+@dataclass(slots=True, eq=False)
+class File:
+    """The attributes of what some have open under a name, and will put. What is renamed to the name is another file."""
+
+    mode: int
+    uid: int
+    gid: int
+    xattrs: bytes | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+    def is_like(self, node: Node) -> bool:
+        """Whether a published object has the same attributes; the times aside, which every Put moves."""
+        return (self.mode, self.uid, self.gid, self.xattrs) == (node.mode, node.uid, node.gid, node.xattrs)
+
+    def apply(self, attributes: Attributes) -> None:
+        for name, value in attributes._asdict().items():
+            if value is not None:
+                setattr(self, name, value)
+
+    def mode_after_write(self, caller: Caller) -> int:
+        """The mode that a write leaves: set-user-ID and set-group-ID go with it, unless root writes (inode(7))."""
+        mode = self.mode
+        if caller.uid and mode & (stat.S_ISUID | stat.S_ISGID):
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP or (mode & stat.S_ISGID and not caller.in_group(self.gid)):
+                mode &= ~stat.S_ISGID
+        return mode
+
+
 class PrivateCopy:
     """A value on its way to a name."""
 
-    def __init__(self, number: int, how: How, spool: SpillingDraft) -> None:
+    def __init__(self, number: int, how: How, spool: SpillingDraft, file: File) -> None:
         self.number = number
         """Tells the copies of one private inode apart: the handle of their intents."""
         self.how = how
         self.spool = spool
+        self.file = file
         self.holders = 0
         self.peeks = 0
         """How many handles of its own process read it by its name; while there are any, it is kept."""
@@ -43,6 +73,8 @@ class PrivateCopy:
         self.has_intent = False
         self.exclusive = False
         """Whether it was created with O_EXCL: whoever has it and opens it again works on this one file."""
+        self.shared = False
+        """Whether all who edit the object that it started from work on it."""
         self.origin = 0
         """The inode of the object that it started from, or was last published as."""
         self.unlinked = False
@@ -55,6 +87,8 @@ class PrivateCopy:
         """Why a write into it was refused: with a part missing it is never published."""
         self.pinned = 0
         """The value that the copy starts from, kept while it may still be read."""
+        self.behind: Node | None = None
+        """What an append that is never published was shown behind when that was decided: pinned."""
 
     @property
     def left_by_the_killed(self) -> bool:
@@ -68,7 +102,7 @@ class PrivateCopy:
 
     def take_over(self, old: "PrivateCopy") -> None:
         """Stand for another copy from now on: for who has it open, and what was decided about it."""
-        self.holders, self.peeks = old.holders, old.peeks
+        self.holders, self.peeks, self.file = old.holders, old.peeks, old.file
         self.unlinked, self.exclusive, self.failure = old.unlinked, old.exclusive, old.failure
         self.finished, self.unfinished = old.finished, old.unfinished
 
@@ -80,7 +114,7 @@ class PrivateCopy:
 
 @dataclass(slots=True, eq=False)
 class Writers:
-    """All that is open for writing under one name, and the attributes that its Put will have."""
+    """All that is open for writing under one name."""
 
     ino: int
     """The private inode."""
@@ -88,12 +122,8 @@ class Writers:
     name: bytes
     base: Node | None
     """What the name stood for when it was opened, or was last published as; None for a new name."""
-    mode: int
-    uid: int
-    gid: int
-    xattrs: bytes | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
+    file: File
+    """What has the name, or is to have it: those who open it from now on write this one."""
     handles: int = 0
     changed_ns: int = field(default_factory=time.time_ns)
     """When the value was changed last."""
@@ -162,35 +192,44 @@ class Writers:
             return 0.0
         return 1.0 if self.base is None or self.truncating in self.expected else 0.0
 
+    def before(self, copy: PrivateCopy) -> Node | None:
+        """What an append is shown behind: what it will be joined with, as it is now."""
+        return copy.behind if copy.unlinked or copy.given_up else self.base
+
     def size_of(self, copy: PrivateCopy | None) -> int:
-        base = 0 if self.base is None else self.base.size
         if copy is None:
-            return base
-        return base + copy.spool.size if copy.how is How.APPEND else copy.spool.size
+            return 0 if self.base is None else self.base.size
+        before = self.before(copy) if copy.how is How.APPEND else None
+        return copy.spool.size + (0 if before is None else before.size)
 
     def as_node(self, pid: int) -> Node:
         """The private inode as the thread `pid` sees it; as the last writer does where that opened none."""
         scope = self.base.scope if self.base is not None else 0
         copy = self.opened_by.get(pid, self.last)
-        size = self.size_of(copy)
+        file = self.file_of(pid)
         return Node(
             self.ino,
             0 if copy is not None and copy.unlinked else self.parent,
             self.name,
             scope,
             1,
-            self.mode,
-            self.uid,
-            self.gid,
-            size,
-            *self._times(),
+            *(file.mode, file.uid, file.gid),
+            self.size_of(copy),
+            *self._times(file),
             0,
             0,
             None,
-            self.xattrs,
+            file.xattrs,
         )
 
-    def _times(self) -> tuple[int, int, int]:
+    def file_of(self, pid: int) -> File:
+        """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
+        copies = [*self.opened_by.values()]
+        if pid in self.expected or all(copy.file is self.file for copy in copies):
+            return self.file
+        return (self.copy_of(pid) or copies[-1]).file
+
+    def _times(self, file: File) -> tuple[int, int, int]:
         """As of a file that is written where it stands: what was set, or the last change, or else what is published."""
         changed = self.base is None or (self.last is not None and self.last.changed)
         atime = mtime = self.changed_ns
@@ -200,24 +239,15 @@ class Writers:
             mtime = mtime if changed else self.base.mtime_ns
             ctime = max(ctime if changed else self.touched_ns, self.base.ctime_ns)
         return (
-            atime if self.atime_ns is None else self.atime_ns,
-            mtime if self.mtime_ns is None else self.mtime_ns,
+            atime if file.atime_ns is None else file.atime_ns,
+            mtime if file.mtime_ns is None else file.mtime_ns,
             ctime,
         )
 
-    def note_change(self) -> None:
+    def note_change(self, file: File) -> None:
         """The value is about to be changed."""
         self.changed_ns = self.touched_ns = time.time_ns()
-        self.mtime_ns = None
-
-    def mode_after_write(self, caller: Caller) -> int:
-        """The mode that a write leaves: set-user-ID and set-group-ID go with it, unless root writes (inode(7))."""
-        mode = self.mode
-        if caller.uid and mode & (stat.S_ISUID | stat.S_ISGID):
-            mode &= ~stat.S_ISUID
-            if mode & stat.S_IXGRP or (mode & stat.S_ISGID and not caller.in_group(self.gid)):
-                mode &= ~stat.S_ISGID
-        return mode
+        file.mtime_ns = None
 
     def note_open(self, pid: int, copy: PrivateCopy) -> None:
         self.handles += 1
@@ -250,34 +280,20 @@ class Writers:
         """Whether the name is one that these writers are making, although another process may have made it, too."""
         return (self.base is None or self.overtaken) and not self.renamed
 
-    def apply(self, attributes: Attributes) -> None:
-        """Set attributes of what will be put."""
+    def apply(self, attributes: Attributes, file: File | None = None) -> None:
+        """Set attributes of what will be put: those of a file, or of what has the name."""
         self.touched_ns = time.time_ns()
-        self.mode = self.mode if attributes.mode is None else attributes.mode
-        self.uid = self.uid if attributes.uid is None else attributes.uid
-        self.gid = self.gid if attributes.gid is None else attributes.gid
-        self.atime_ns = self.atime_ns if attributes.atime_ns is None else attributes.atime_ns
-        self.mtime_ns = self.mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns
+        (file or self.file).apply(attributes)
         for copy in (self.last, self.edit):
             if copy is not None:
                 copy.prepared = False
 
-    def apply_xattrs(self, packed: bytes | None) -> None:
+    def apply_xattrs(self, packed: bytes | None, file: File | None = None) -> None:
         """Set all extended attributes of what will be put."""
-        self.xattrs = packed
+        (file or self.file).xattrs = packed
         self.apply(Attributes())
 
-    def follow(self, node: Node) -> None:
-        """The name stands for `node` now: attributes of the next Put come from it."""
-        self.base = node
-        self.mode, self.uid, self.gid, self.xattrs = node.mode, node.uid, node.gid, node.xattrs
-        self.atime_ns = self.mtime_ns = None
-
-
-def how_to_open(flags: int, *, creates: bool) -> How:
-    """What a handle opened with these flags (open(2)) does to the value when it is published."""
-    if flags & os.O_TRUNC or flags & os.O_EXCL:
-        return How.REPLACE
-    if flags & os.O_APPEND:
-        return How.APPEND
-    return How.IF_ABSENT if creates else How.REPLACE
+    def follow(self, node: Node, file: File) -> None:
+        """The name stands for `node` now, which is of this file: whoever opens it from now on begins with that."""
+        self.base, self.file = node, file
+        file.atime_ns = file.mtime_ns = None

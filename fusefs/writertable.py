@@ -2,9 +2,10 @@
 
 import time
 
+from engine.catalog.puts import How
 from engine.model import Kind, Node
 from engine.store import Store
-from fusefs.writers import Writers
+from fusefs.writers import File, PrivateCopy, Writers
 
 _REPEATED_S = 1.0
 
@@ -34,8 +35,8 @@ class WriterTable:
     def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
         """Give a name that nobody writes a private inode."""
         ino = self._store.contents.numbers.take()
-        xattrs = None if base is None else base.xattrs
-        writers = Writers(ino, parent, name, base, mode, uid, gid, xattrs)
+        file = File(mode, uid, gid, None if base is None else base.xattrs)
+        writers = Writers(ino, parent, name, base, file)
         self._by_name[parent, name] = writers
         self._by_ino[ino] = writers
         self._living.setdefault((parent, name), []).append(writers)
@@ -66,12 +67,31 @@ class WriterTable:
         if self._repeating:
             self._repeating.pop(pid, None)
 
-    def rebase(self, writers: Writers, node: Node) -> None:
-        """The name stands for another value now."""
+    def rebase(self, writers: Writers, node: Node, *files: File) -> None:
+        """The name stands for another value now: of one of these files, if the attributes agree, else of a new one.
+
+        Whoever began before with another file keeps that, and puts it with its own attributes.
+        """
         self._unpin(writers)
-        writers.follow(node)
+        same = next((file for file in files if file.is_like(node)), None)
+        writers.follow(node, same or File(node.mode, node.uid, node.gid, node.xattrs))
         if node.content:
             self._store.contents.pin(node.content)
+
+    def let_go(self, copy: PrivateCopy) -> None:
+        """The value that a copy started from, or was last published as, is not needed by it any more."""
+        if copy.pinned:
+            self._store.contents.unpin(copy.pinned)
+            copy.pinned = 0
+
+    def give_up(self, writers: Writers, copy: PrivateCopy) -> None:
+        """A copy is about to be given up: whoever has it open is shown nothing of what has the name from now on."""
+        if copy.how is How.APPEND and not copy.unlinked:
+            copy.behind = writers.base
+            self.let_go(copy)
+            if writers.base is not None and writers.base.content:
+                self._store.contents.pin(writers.base.content)
+                copy.pinned = writers.base.content
 
     def detach(self, writers: Writers) -> None:
         """Let the name go, and keep the inode for those who have it open."""
@@ -97,7 +117,8 @@ class WriterTable:
         if present is None or present.kind != Kind.OBJECT:
             self.detach(writers)
         elif present.ino != writers.base.ino:
-            self.rebase(writers, present)
+            # Most likely another process has put it, which leaves the attributes as they were.
+            self.rebase(writers, present, writers.file)
 
     def end(self, writers: Writers) -> None:
         """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""

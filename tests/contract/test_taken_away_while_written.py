@@ -45,6 +45,13 @@ def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
             assert path.read_bytes() == b"put"
 
 
+def fsync(directory: Path) -> None:
+    """Have all that was closed committed."""
+    fd = os.open(directory, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+
+
 @pytest.mark.parametrize("anew", ["write", "rename", "symlink"])
 @pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
 def test_a_put_of_a_name_that_was_taken_anew(pipeline: Path, anew: str, end: str) -> None:
@@ -84,6 +91,24 @@ def test_what_the_put_of_an_evicted_name_evicts(make_mount: MakeMount, flags: st
             assert [(pipeline / name).exists() for name in "kab"] == [False, True, True]
             other(end)
             assert [(pipeline / name).exists() for name in "kab"] == [True, False, True]
+
+
+@pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
+def test_what_another_process_has_just_evicted(make_mount: MakeMount, end: str) -> None:
+    """Before the mount has heard of that, too: what the Put of the name evicts is gone from the cache at once."""
+    store = make_mount(pipeline_object_limit=2)
+    with open_store(ObjectStoreSettings(path=store.store)) as beside, Other() as other:
+        for number in range(50):
+            pipeline = store.pipeline / f"p{number}"
+            pipeline.mkdir()
+            for name in "ka":
+                (pipeline / name).write_text("old")
+            other("k = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(k, b'put')", path=pipeline / "k")
+            fsync(pipeline)
+            assert (pipeline / "a").exists()
+            beside.put_object(ScopeName.pipeline(pipeline.name), b"b", b"b", force=False)  # evicts k
+            other(end + "\nfound = os.path.exists(a)", a=pipeline / "a")
+            assert not other("found")
 
 
 def test_another_has_become_the_oldest(make_mount: MakeMount) -> None:

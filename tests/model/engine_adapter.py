@@ -103,7 +103,7 @@ class EngineAdapter(EngineFiles):
         private.put.parent, private.put.name = parent, name
         try:
             if private.changed:
-                self.publish(private, last=False, renamed=True)
+                self.publish(private, last=False)
         except BaseException:
             private.put.parent, private.put.name = before
             raise

@@ -58,15 +58,17 @@ class EngineFiles:
         self._model: Model
         self._new: set[int] = set()
         self._detached: set[int] = set()
+        self._notes: dict[int, bytes | None] = {}
 
     def before(self, model: Model) -> None:
-        """Whose copies are of new names, or of lost ones, is the mount's affair: the reference says so."""
+        """Whose copies are of new names, or of lost ones, and of which file: as with `after`."""
         copies = [handle.copy for handle in model.handles() if handle.copy is not None]
         self._new = {copy.number for copy in copies if copy.creates}
         self._detached = {copy.number for copy in copies if not copy.attached}
+        self._notes = {copy.number: copy.file.note or None for copy in copies}
 
     def after(self, model: Model) -> None:
-        """Who shares a copy with whom, too."""
+        """Who shares a copy with whom is the mount's affair: the reference says so."""
         self._model = model
 
     # Finding
@@ -157,8 +159,7 @@ class EngineFiles:
 
     def _begin(self, number: int, how: How, parent: int, name: bytes, node: Node | None, replaces: bool) -> Private:
         contents = self.store.contents
-        xattrs = None if node is None else node.xattrs
-        put = Put(contents.numbers.take(), parent, name, 0o644, 0, 0, how=how, xattrs=xattrs)
+        put = Put(contents.numbers.take(), parent, name, 0o644, 0, 0, how=how)
         edits = node is not None and not replaces and how is not How.APPEND
         draft = Draft(contents, node.content, node.size) if edits and node is not None else Draft(contents)
         if node is not None:
@@ -229,12 +230,12 @@ class EngineFiles:
         if private.changed and not private.unlinked:
             self.publish(private, last=False)
 
-    def publish(self, private: Private, *, last: bool, renamed: bool = False) -> None:
+    def publish(self, private: Private, *, last: bool) -> None:
         put = private.put
         intent = (put.ino, private.number) if private.has_intent else None
         if not last:
             put = dataclasses.replace(put, ino=self.store.contents.numbers.take())
-        put.xattrs = put.xattrs if renamed else self._xattrs(put)
+        put.xattrs = self._notes.get(private.number)
         published = self.store.publisher.publish(put, private.draft, intent)
         private.changed = private.prepared = private.has_intent = False
         self.note(published.effects)
@@ -244,11 +245,6 @@ class EngineFiles:
             private.draft = Draft(self.store.contents)
         elif put.how is How.IF_ABSENT:
             private.put.how = How.REPLACE
-
-    def _xattrs(self, put: Put) -> bytes | None:
-        """What the name has now; where it is new, what it had."""
-        now = self.store.tree.child(put.parent, put.name)
-        return now.xattrs if now is not None and now.kind == Kind.OBJECT else put.xattrs
 
     def _rebase(self, private: Private, node: Node) -> None:
         if private.base is not None:
@@ -273,10 +269,12 @@ class EngineFiles:
         return result
 
     def _flush(self, private: Private) -> int:
-        if private.failed or private.prepared or not private.changed or private.unlinked:
+        note = self._notes.get(private.number)
+        as_kept = private.prepared and private.put.xattrs == note
+        if private.failed or as_kept or not private.changed or private.unlinked:
             return private.failed
         try:
-            private.put.xattrs = self._xattrs(private.put)
+            private.put.xattrs = note
             self.store.publisher.prepare(private.put, private.draft, private.number)
         except (NotFoundError, QuotaError) as error:
             self._spoil(private, errno_of(error))

@@ -4,7 +4,7 @@ import errno
 
 from tests.model.copies import Copy, Descriptor, Handle
 from tests.model.reference import Reference
-from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused
+from tests.model.tree import Directory, File, Object, Path, Pipeline, Place, Refused
 
 
 class Holding(Reference):
@@ -34,8 +34,10 @@ class Holding(Reference):
     def settle(self) -> None:
         """After each step: a name that has a value is not being created any more.
 
-        When it loses that again, whoever takes the name anew has nothing to do with those who write it still.
+        When it loses that again, whoever takes the name anew has nothing to do with those who write it still. And they
+        put a file of their own, whatever is set by path of the one that has another name now.
         """
+        lost: dict[File, File] = {}
         for copy in {handle.copy for handle in self.handles() if handle.copy is not None}:
             now = None if copy.place is None else self.at(copy.place)
             if now is not None:
@@ -44,6 +46,8 @@ class Holding(Reference):
                 copy.before.add(now.value if isinstance(now, Object) else b"")
             elif not copy.creates:
                 copy.attached = False
+            if not isinstance(now, Object) or now.file is not copy.file:
+                copy.file = lost.setdefault(copy.file, File(copy.file.note))
 
     # Who has what open
 
@@ -106,10 +110,11 @@ class Holding(Reference):
 
     @property
     def is_unsure(self) -> bool:
-        """Whether somebody else has given a value to a name that is being created with O_EXCL, or bytes are limited."""
+        """Whether bytes are limited, or somebody else has given a value to a name that is being created."""
         pipelines = self.scopes(b"pipeline").values()
         limited = any(isinstance(pipeline, Pipeline) and pipeline.max_bytes for pipeline in pipelines)
-        return limited or any(handle.copy is not None and self.may_clash(handle.copy) for handle in self.handles())
+        copies = [handle.copy for handle in self.handles() if handle.copy is not None]
+        return limited or any(self.may_clash(copy) or copy.overtaken for copy in copies)
 
     def may_clash(self, copy: Copy) -> bool:
         """Whether the creation may fail as late as its close: only then is it known what other mounts did."""

@@ -3,7 +3,7 @@
 import errno
 
 from tests.model.copies import Copy, Descriptor
-from tests.model.tree import Directory, Path, Place, Refused
+from tests.model.tree import Directory, File, Path, Place, Refused
 from tests.model.writing import Writing
 
 
@@ -35,7 +35,7 @@ class Model(Writing):
     def unlink(self, process: str, path: Path) -> None:
         """What the process has open under the name for writing is never published."""
         place = self.place(path)
-        own = [copy for copy in self.copies(place, process) if copy.attached]
+        own = self._going_along(place, process)
         if not self._is_pending(process, path):
             self.remove(path)
         for copy in own:
@@ -49,7 +49,7 @@ class Model(Writing):
     def move(self, process: str, old: Path, new: Path, replace: bool) -> None:
         """What the process has open for writing goes along with the name."""
         before, after = self.place(old), self.place(new)
-        own = [copy for copy in self.copies(before, process) if copy.attached]
+        own = self._going_along(before, process)
         if not self._is_pending(process, old):
             if self.at(before) is not None and self._is_pending(process, new):
                 self._onto_pending(old, replace)
@@ -60,6 +60,14 @@ class Model(Writing):
             self._move_pending(own[0], before, after, self.sees(process, new) and not replace)
         if own and before != after:
             self._take_along(before, after, own)
+
+    def _going_along(self, place: Place, process: str) -> list[Copy]:
+        """What a process writes under a name, and goes where that goes.
+
+        With a new name that another mount had in between, and that the process has published since, either is right.
+        """
+        copies = self.copies(place, process)
+        return [copy for copy in copies if copy.attached or (copy.returned(self.at(place)) and self.choose())]
 
     def _onto_pending(self, old: Path, replace: bool) -> None:
         """The process is shown its own file there."""
@@ -80,7 +88,7 @@ class Model(Writing):
         copy.place = after
         try:
             if copy.changed:
-                self._publish_now(copy, renamed=True)
+                self._publish_now(copy)
         except Refused:
             copy.place = before
             raise
@@ -94,7 +102,7 @@ class Model(Writing):
         others = [copy for copy in self.copies(before) if copy.attached]
         if others and self.choose():
             for copy in others:
-                copy.place = after
+                copy.place, copy.attached = after, not already
 
     def swap(self, process: str, one: Path, other: Path) -> None:
         """Those who write go on under the name that they opened."""
@@ -154,7 +162,7 @@ class Model(Writing):
         for put in sorted(kept, key=lambda put: put.order):
             if self.path_of(put.place[0]) is not None and self.choose():
                 try:
-                    self.complete(put.place, put.how, put.value, put.note)
+                    self.complete(put.place, put.how, put.value, File(put.note))
                 except Refused:
                     continue
         self.forgiven.clear()

@@ -3,7 +3,7 @@
 import errno
 
 from tests.model.limits import Limits
-from tests.model.tree import Directory, Entry, Object, Path, Pipeline, Place, Refused, Run, Symlink
+from tests.model.tree import Directory, Entry, File, Object, Path, Pipeline, Place, Refused, Run, Symlink
 
 
 class Reference(Limits):
@@ -81,14 +81,14 @@ class Reference(Limits):
 
     # Objects
 
-    def put(self, place: Place, value: bytes, note: bytes = b"") -> Object:
+    def put(self, place: Place, value: bytes, file: File) -> Object:
         """Let a name have a value, whatever it had."""
         self.begin()
         directory, name = place
         old = self.at(place)
         if isinstance(old, Directory):
             raise Refused(errno.EISDIR)
-        new = Object(value, self.clock, note)
+        new = Object(value, self.clock, file)
         directory.entries[name] = new
         freed_by = self.taken(place, new) if old is None else None
         if isinstance(old, Object):
@@ -103,15 +103,15 @@ class Reference(Limits):
             raise Refused(errno.EISDIR)
         if old is not None and not force:
             raise Refused(errno.EEXIST)
-        note = old.note if isinstance(old, Object) else b""
-        self.require_room(path[:2], lambda tried: tried.put(tried.place(path), value, note))
-        self.put(self.place(path), value, note)
+        file = old.file if isinstance(old, Object) else File()
+        self.require_room(path[:2], lambda tried: tried.put(tried.place(path), value, file))
+        self.put(self.place(path), value, file)
 
     def set_note(self, path: Path, note: bytes) -> None:
         """Set an extended attribute, which is no Put."""
         found = self.find(path)
         assert isinstance(found, Object)
-        found.note = note
+        found.file.note = note
 
     def make_symlink(self, path: Path, target: bytes) -> None:
         parent, name = self.place(path)

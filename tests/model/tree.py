@@ -19,12 +19,23 @@ class Entry:
 
 
 @dataclass(eq=False)
+class File:
+    """What has the same attributes from one Put to the next. An object that is renamed to a name is another file."""
+
+    note: bytes = b""
+    """Its extended attribute user.note; empty: none."""
+
+
+@dataclass(eq=False)
 class Object(Entry):
     value: bytes
     put: int
     """When it was put: the order of eviction."""
-    note: bytes = b""
-    """Its extended attribute user.note; empty: none."""
+    file: File
+
+    @property
+    def note(self) -> bytes:
+        return self.file.note
 
 
 @dataclass(eq=False)

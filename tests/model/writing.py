@@ -4,7 +4,7 @@ import errno
 
 from tests.model.copies import MODES, Copy, Descriptor, Handle, How, Kept, Mode
 from tests.model.holding import Holding
-from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused, Symlink
+from tests.model.tree import Directory, File, Object, Path, Pipeline, Place, Refused, Symlink
 
 SMALL = 65_536
 """What a mount keeps in memory until it is closed."""
@@ -43,7 +43,7 @@ class Writing(Holding):
             handle.copy = own[0]
         else:
             self._require_room(place, How.IF_ABSENT, b"")
-            handle.value = self.complete(place, How.IF_ABSENT, b"", b"").value
+            handle.value = self.complete(place, How.IF_ABSENT, b"", self._file_at(place)).value
 
     def _open_for_writing(self, handle: Handle, place: Place, *, own: bool) -> None:
         entry = self.at(place)
@@ -70,12 +70,18 @@ class Writing(Holding):
             how = How.IF_ABSENT
         value = b"" if entry is None or mode.replaces or how is How.APPEND else entry.value
         self.order += 1
-        note = b"" if entry is None else entry.note
-        copy = Copy(self.order, place, how, value, entry, note, exclusive=mode.exclusive)
+        copy = Copy(self.order, place, how, value, entry, self._file_at(place), exclusive=mode.exclusive)
         copy.creates = entry is None
         copy.changed = mode.replaces or entry is None
         copy.before = {b"" if entry is None else entry.value}
         return copy
+
+    def _file_at(self, place: Place) -> File:
+        """What has a name, or is being created there."""
+        entry = self.at(place)
+        if isinstance(entry, Object):
+            return entry.file
+        return next((copy.file for copy in self.creating(place)), None) or File()
 
     def _free_number(self, process: str) -> int:
         taken = {found.number for found in self.descriptors.values() if found.process == process}
@@ -156,21 +162,21 @@ class Writing(Holding):
                 raise Refused(errno.EEXIST)
             self._publish_now(copy)
 
-    def _publish_now(self, copy: Copy, *, renamed: bool = False) -> None:
-        self._publish(copy, renamed=renamed)
+    def _publish_now(self, copy: Copy) -> None:
+        self._publish(copy)
         copy.finished = copy.unfinished = False
         if copy.how is How.APPEND:
             copy.value = b""
         elif copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
 
-    def _publish(self, copy: Copy, *, renamed: bool = False) -> None:
+    def _publish(self, copy: Copy) -> None:
         assert copy.place is not None
         if self.path_of(copy.place[0]) is None:
             raise Refused(errno.ENOENT)
         if not copy.prepared or copy.kept is None or copy.kept.place[0] is not copy.place[0]:
             self._require_room(copy.place, copy.how, copy.value)
-        copy.origin = self.complete(copy.place, copy.how, copy.value, copy.note, renamed=renamed)
+        copy.origin = self.complete(copy.place, copy.how, copy.value, copy.file)
         copy.changed = copy.prepared = False
         copy.kept = None
 
@@ -178,12 +184,12 @@ class Writing(Holding):
         path = self.path_of(place[0])
         if path is not None:
             parts = (*path.split(b"/"), place[1])
-            self.require_room(parts[:2], lambda tried: tried.complete(tried.place(parts), how, value, b""))
+            self.require_room(parts[:2], lambda tried: tried.complete(tried.place(parts), how, value, File()))
 
-    def complete(self, place: Place, how: How, value: bytes, note: bytes, *, renamed: bool = False) -> Object:
+    def complete(self, place: Place, how: How, value: bytes, file: File) -> Object:
         """Put, in any of the ways. The other writers of the name go on from there.
 
-        What has the name keeps its attributes, unless another was renamed to it.
+        What is appended to keeps its attributes.
         """
         if how is not How.REPLACE and self.at(place) is None:
             self.bring_back(place)
@@ -191,8 +197,8 @@ class Writing(Holding):
         if isinstance(old, Object) and how is How.IF_ABSENT:
             return old
         if isinstance(old, Object) and how is How.APPEND:
-            value = old.value + value
-        return self.put(place, value, old.note if isinstance(old, Object) and not renamed else note)
+            value, file = old.value + value, old.file
+        return self.put(place, value, file)
 
     def close(self, fd: int) -> int:
         """Returns the errno that close(2) gives, 0 for none."""
@@ -222,7 +228,8 @@ class Writing(Holding):
         return None if handle.mode.read_only else handle.copy
 
     def _flush(self, copy: Copy) -> int:
-        if copy.refused or copy.prepared or not copy.changed or copy.place is None:
+        as_kept = copy.prepared and copy.kept is not None and copy.kept.note == copy.file.note
+        if copy.refused or as_kept or not copy.changed or copy.place is None:
             return copy.refused
         if self.path_of(copy.place[0]) is None:
             copy.refused = errno.ENOENT
@@ -237,7 +244,7 @@ class Writing(Holding):
             copy.kept = None
             return copy.refused
         self.order += 1
-        copy.kept = Kept(self.order, copy.place, copy.how, copy.value, copy.note)
+        copy.kept = Kept(self.order, copy.place, copy.how, copy.value, copy.file.note)
         copy.prepared = True
         return 0
 

@@ -1,0 +1,141 @@
+"""What the mount machine has found by chance and is to stay found: a few steps on a real mount, each looked at."""
+
+from typing import Any
+
+import pytest
+
+from tests.model.mount_machine import MountMachine
+
+A, B, C, D = ((b"pipeline", b"p", name) for name in (b"a", b"b", b"c", b"d"))
+Story = list[tuple[Any, ...]]
+
+ATTRIBUTES_OF_ANOTHER: Story = [
+    ("open", 1, "A", A, "w"),
+    ("close", 1),
+    ("set_note", A, b"x"),
+    ("open", 2, "A", D, "x"),
+    ("write", 2, 0, b"put"),
+    ("move", "B", A, D, True),
+    ("move", "B", D, B, True),
+    ("close", 2),
+]
+"""An object with attributes of its own has a key for a while that somebody creates."""
+
+REPLACED_BY_ANOTHER: Story = [
+    ("open", 1, "A", A, "w"),
+    ("close", 1),
+    ("set_note", A, b"x"),
+    ("open", 2, "A", D, "w"),
+    ("write", 2, 0, b"put"),
+    ("move", "B", A, D, True),
+    ("fsync", 2),
+    ("set_note", D, b"y"),
+    ("unlink", "B", D),
+    ("write", 2, 0, b"more"),
+    ("close", 2),
+]
+
+REMOVED_AND_PUT_ANEW: Story = [
+    ("open", 1, "A", A, "w"),
+    ("close", 1),
+    ("open", 2, "A", A, "w"),
+    ("write", 2, 0, b"put"),
+    ("set_note", A, b"x"),
+    ("unlink", "B", A),
+    ("close", 2),
+]
+
+RENAMED_ALONG: Story = [
+    ("open", 1, "B", B, "w"),
+    ("write", 1, 0, b"one"),
+    ("fsync", 1),
+    ("open", 2, "A", B, "w"),
+    ("write", 2, 0, b"two"),
+    ("open", 3, "A", C, "w"),
+    ("write", 3, 0, b"three"),
+    ("move", "B", B, C, True),
+    ("move", "A", C, A, True),
+    ("fsync", 2),
+]
+"""What a process has open goes with the key to a name that it is creating itself, and stays there when that goes on."""
+
+OVERTAKEN: Story = [
+    ("open", 1, "A", C, "w"),
+    ("write", 1, 0, b"one"),
+    ("put_beside", C, b"two", False),
+    ("open", 2, "A", A, "w"),
+    ("close", 2),
+    ("open", 3, "A", D, "w"),
+    ("close", 3),
+    ("fsync", 1),
+    ("truncate", 1, 0),
+    ("move", "A", C, A, True),
+    ("fsync", 1),
+]
+"""Another mount has put a key that a process creates, and it was evicted; then the process publishes and renames it."""
+
+EXCHANGED: Story = [
+    ("open", 1, "A", A, "w"),
+    ("close", 1),
+    ("open", 2, "A", B, "w"),
+    ("close", 2),
+    ("open", 3, "A", A, "w"),
+    ("open", 4, "B", B, "w"),
+    ("swap", "A", A, B),
+    ("set_note", A, b"x"),
+    ("close", 3),
+    ("close", 4),
+]
+
+EDITED_AND_REPLACED: Story = [
+    ("open", 1, "A", D, "w"),
+    ("close", 1),
+    ("open", 2, "A", B, "w"),
+    ("close", 2),
+    ("open", 3, "A", D, "r+"),
+    ("move", "B", B, D, True),
+    ("truncate", 3, 0),
+    ("open", 4, "A", D, "c"),
+    ("fsync", 3),
+    ("open", 5, "B", D, "r+"),
+    ("write", 5, 0, b"edited"),
+]
+"""Two edit a key, one of them since before it was replaced, and publish in turn: who joins them edits with the last."""
+
+APPENDED_AND_REMOVED: Story = [
+    ("open", 1, "A", D, "a"),
+    ("append", 1, b"one"),
+    ("open", 2, "B", D, "w"),
+    ("write", 2, 0, b"two"),
+    ("unlink", "A", D),
+    ("move", "B", D, C, True),
+]
+"""What a process appends to a new key, which it removes then, is not shown behind what another makes of that."""
+
+STORIES = {
+    "attributes of another": ATTRIBUTES_OF_ANOTHER,
+    "replaced": REPLACED_BY_ANOTHER,
+    "removed": REMOVED_AND_PUT_ANEW,
+    "renamed along": RENAMED_ALONG,
+    "overtaken": OVERTAKEN,
+    "exchanged": EXCHANGED,
+    "edited": EDITED_AND_REPLACED,
+    "appended": APPENDED_AND_REMOVED,
+}
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_story(story: Story) -> None:
+    machine = MountMachine()
+    try:
+        machine.begin([])
+        machine.all_is_as_expected()
+        for step in story:
+            assert machine.both(*step), step
+            machine.all_is_as_expected()
+    finally:
+        machine.teardown()
+        assert MountMachine.pool is not None
+        MountMachine.pool.close()
+        MountMachine.pool = None
