@@ -97,6 +97,9 @@ if __name__ == "__main__":
         rate, counted = float(os.environ["FAULT_RATE"]), os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # Not before the handler of WRITE, but in it: what it does about an error is what keeps a Put whole.
         METHODS[METHODS.index("fusefs.files:Files.write")] = "fusefs.files:Files._begin_change"
+        # Of what is open for writing the kernel asks the attributes before a write(2), and refuses that where it is
+        # refused them. Nobody tells the daemon of that write, so what was written until then is put.
+        METHODS[METHODS.index("fusefs.attributes:NodeAttributes.get")] = "fusefs.state:MountState.directory"
         install(lambda method, original: failing_at_random(method, original, rate, counted))
     else:
         install(lambda method, original: failing(method, original, Path(file)))
