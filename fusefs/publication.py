@@ -221,13 +221,15 @@ class Publication:
             if published is not None and not last:
                 self._state.writers.rebase(writers, published.node, copy.file, writers.file)
                 self._keep_for_peeking(copy, published.node)
-        except StoreError as error:
-            if copy.has_intent and isinstance(error, FAULTS):
-                log.error("a value for inode %d is published later: %s", writers.ino, error)
+        except Exception as error:
+            unexpected = not isinstance(error, StoreError)
+            if copy.has_intent and (unexpected or isinstance(error, FAULTS)):
+                log.error("a value for inode %d is published later: %s", writers.ino, error, exc_info=unexpected)
                 self._publisher.publish_later(self._put(writers, copy, writers.ino), writers.ino, copy.number)
                 copy.has_intent = False
             else:
-                log.error("a value for inode %d was acknowledged and could not be published: %s", writers.ino, error)
+                said = "a value for inode %d was acknowledged and could not be published: %s"
+                log.error(said, writers.ino, error, exc_info=unexpected)
                 self._give_up(writers, copy)
         self._end(writers, copy)
         if not writers.handles and not writers.expected:

@@ -220,6 +220,18 @@ def test_an_exception_in_background_work(faulty_mount: Faulty) -> None:
     lives(faulty_mount, directory)
 
 
+def test_an_exception_while_a_value_is_published(faulty_mount: Faulty) -> None:
+    """What close() acknowledged is published a moment later, whatever went wrong."""
+    directory = make_tree(faulty_mount, "publishing")
+    before = faulty_mount.tracebacks()
+    faulty_mount.arm("fusefs.publication:Publication.publish")
+    (directory / "k").write_bytes(b"acknowledged")
+    wait_until(lambda: faulty_mount.happened)
+    wait_until(lambda: (directory / "k").read_bytes() == b"acknowledged")
+    assert faulty_mount.tracebacks() == before + 1
+    lives(faulty_mount, directory)
+
+
 def test_an_exception_in_release(faulty_mount: Faulty) -> None:
     """RELEASE tells nobody of its failure: the mount goes on; what close() acknowledged is there at the next start."""
     directory = make_tree(faulty_mount, "release")
