@@ -1,13 +1,16 @@
 """The engine without a mount: its puts and gets, a cache library's, and the engine's own statements run bare.
 
 The bare runs are the floor: what is between them and the engine is its Python. Their statements are recorded from
-the engine in the same round, so they are the ones that it runs today.
+the engine in the same round, so they are the ones that it runs today. Below that is the least that a Put could run
+with any schema: one transaction in which it looks whether the name is taken, counts, orders and keeps the value.
 """
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
+import apsw
 import diskcache
 
 from benchmarks.context import Context
@@ -18,11 +21,18 @@ from engine.model import ScopeName
 
 _SCOPE = ScopeName.run("engine")
 PUT, GET = "engine put", "engine get"
+_LEAST_SCHEMA = """
+    CREATE TABLE scope (ino INTEGER PRIMARY KEY, objects INTEGER NOT NULL, clock_ns INTEGER NOT NULL) STRICT;
+    CREATE TABLE object (scope INTEGER, name BLOB, put_ns INTEGER, size INTEGER, value BLOB, PRIMARY KEY (scope, name))
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX eviction_order ON object (scope, put_ns);
+    INSERT INTO scope VALUES (1, 0, 0);
+"""
 
 
 def measure(context: Context) -> None:
     """Every library in turn, in alternating order, each on a new store."""
-    sides = [_measure_engine, _measure_diskcache]
+    sides = [_measure_engine, _measure_least, _measure_diskcache]
     for number in range(context.sizes.rounds):
         context.say(f"engine: round {number + 1} of {context.sizes.rounds}")
         for side in sides if number % 2 == 0 else reversed(sides):
@@ -83,6 +93,23 @@ def _record_engine(path: Path, count: int) -> tuple[list[Statement], list[Statem
             b"".join(store.read_object(_SCOPE, name))
         gets = without_pragmas(statements)
     return puts, gets
+
+
+def _measure_least(context: Context, directory: Path) -> None:
+    empty, statements = directory / "least.db", list[Statement]()
+    with closing(apsw.Connection(str(empty))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute(_LEAST_SCHEMA)
+    for number in range(context.sizes.engine):
+        name = key(number).encode()
+        statements += [
+            ("BEGIN IMMEDIATE", ()),
+            ("SELECT size FROM object WHERE scope = 1 AND name = ?", (name,)),
+            ("UPDATE scope SET objects = objects + 1, clock_ns = ? WHERE ino = 1 RETURNING objects", (number,)),
+            ("INSERT INTO object VALUES (1, ?, ?, ?, ?)", (name, number, len(VALUE), VALUE)),
+            ("COMMIT", ()),
+        ]
+    _add(context, PUT, "the least in apsw", replay_apsw(empty, directory / "least-puts.db", statements))
 
 
 def _measure_diskcache(context: Context, directory: Path) -> None:

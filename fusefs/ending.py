@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 
 import pyfuse3
@@ -19,7 +18,6 @@ _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _LEAVE_S = 5.0
 """How long SIGTERM waits for writers where the mount is left dead: container engines kill after ten seconds."""
-_DYING_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +88,6 @@ class Ending:
         if mount_at(os.fsencode(self._mountpoint)) is None:
             return
         if not self._left:
-            # A signal that dumps core may have done it, in another thread (see watchdog): that death is to be seen.
-            time.sleep(_DYING_S)
             raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")
         with suppress(OSError):
             protect(below)

@@ -151,7 +151,9 @@ def _abort_before_core_dumps(abort: int) -> None:
     """
     faulthandler.enable(abort, all_threads=False)
     for number in _DUMPING:
-        faulthandler.register(number, abort, all_threads=False, chain=True)
+        # Ignored where a shell without job control has started it in the background: then it is no death.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            faulthandler.register(number, abort, all_threads=False, chain=True)
 
 
 def _leave_core_dumps_alone() -> None:

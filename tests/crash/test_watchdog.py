@@ -107,7 +107,15 @@ except OSError as error:
 
 
 @pytest.fixture
-def mounts() -> Iterator[list[MountedStore]]:
+def quit_is(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What SIGQUIT does to daemons that are started: ours may be a run in the background, which ignores it."""
+    before = signal.signal(signal.SIGQUIT, getattr(request, "param", signal.SIG_DFL))
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.fixture
+def mounts(quit_is: None) -> Iterator[list[MountedStore]]:
     with mounts_of_one_store(2, pipeline_object_limit=LIMIT) as mounted:
         yield mounted
 
@@ -219,6 +227,16 @@ def test_a_plain_kill(mounted: MountedStore) -> None:
         mounted_as = line_of(mounted)
         mounted.kill()
         check_dead(mounted, mounted_as)
+
+
+@pytest.mark.parametrize("quit_is", [signal.SIG_IGN], indirect=True)
+def test_a_signal_that_is_ignored(quit_is: None, make_mount: MakeMount) -> None:
+    """It does nothing to the mount either."""
+    mounted = make_mount()
+    os.kill(mounted.pid, signal.SIGQUIT)
+    (mounted.pipeline / "p").mkdir()
+    (mounted.pipeline / "p/k").write_text("v")
+    assert (mounted.pipeline / "p/k").read_text() == "v"
 
 
 def test_a_connection_that_somebody_aborts(mounted: MountedStore) -> None:

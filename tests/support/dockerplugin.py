@@ -147,6 +147,9 @@ class Plugin:
         """End everything, remove the directory, and fail if there was an error that nobody had announced."""
         if self.process is not None:
             self.kill()
+        if pid := self.daemon:  # first, or it says that its connection was aborted
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for mount in fuse_mounts():
             if mount.path.is_relative_to(self.scratch):
                 detach(mount)

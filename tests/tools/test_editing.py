@@ -169,7 +169,7 @@ def test_idioms_of_the_shell(twins: Twins) -> None:
 
 _FOLLOW = """
 echo one > k; tail -n +1 -F -s 0.05 k > "$OUT"/seen 2> /dev/null & tail=$!
-await() { for i in $(seq 400); do grep -q "$1" "$OUT"/seen && return; sleep 0.05; done; echo "no $1"; }
+await() { for i in $(seq 400); do grep -qs "$1" "$OUT"/seen && return; sleep 0.05; done; echo "no $1"; }
 end() { kill $tail; wait $tail || true; }
 await one; echo two > new; mv new k; await two;
 """
