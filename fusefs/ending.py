@@ -85,7 +85,8 @@ class Ending:
 
         Raises MountError where nobody asked for that: somebody has aborted the connection.
         """
-        if mount_at(os.fsencode(self._mountpoint)) is None:
+        mount = mount_at(os.fsencode(self._mountpoint))
+        if mount is None or not mount.ours:
             return
         if not self._left:
             raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")
