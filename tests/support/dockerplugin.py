@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from fusefs.presence import server
-from tests.support.mounting import ROOT
+from tests.support.mounting import ROOT, kill_daemon
 from tests.support.scratch import detach, fuse_mounts, make_directory, remove_directory
 from tests.support.waiting import wait_until
 
@@ -148,8 +148,7 @@ class Plugin:
         if self.process is not None:
             self.kill()
         if pid := self.daemon:  # first, or it says that its connection was aborted
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill_daemon(pid)
         for mount in fuse_mounts():
             if mount.path.is_relative_to(self.scratch):
                 detach(mount)

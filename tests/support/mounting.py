@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from time import monotonic, sleep
@@ -153,19 +154,9 @@ class MountedStore:
     def kill(self) -> None:
         """SIGKILL the daemon. The mount stays, dead: detach it with `detach`, or mount over it with `remount`."""
         assert self.daemon is not None
-        self._kill_and_wait(self.daemon)
+        kill_daemon(self.daemon.pid)
+        self.daemon.wait()
         self.daemon = None
-
-    @staticmethod
-    def _kill_and_wait(daemon: subprocess.Popen[bytes]) -> None:
-        """Its watchdog too has something to do after the death, and is waited for."""
-        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
-        watchdogs = children.read_text().split() if children.exists() else []
-        daemon.kill()
-        daemon.wait()
-        deadline = monotonic() + READY_SECONDS
-        while any(map(_lives, watchdogs)) and monotonic() < deadline:
-            sleep(0.005)
 
     def detach(self) -> None:
         """Take away a dead mount."""
@@ -216,9 +207,11 @@ class MountedStore:
 
     def discard(self) -> None:
         """End the daemon and the mount, whatever state they are in."""
+        if self.daemon is not None:
+            kill_daemon(self.daemon.pid)
         self.detach()
         if self.daemon is not None:
-            self._kill_and_wait(self.daemon)
+            self.daemon.wait()
             self.daemon = None
 
     def close(self) -> None:
@@ -231,6 +224,16 @@ class MountedStore:
             trouble, log = self.unexpected_log(), self.log()
             remove_directory(self.directory)
         assert not trouble, "unexpected in the daemon's log:\n" + "\n".join(trouble) + f"\n\nthe whole log:\n{log}"
+
+
+def kill_daemon(pid: int) -> None:
+    """SIGKILL a daemon. Its watchdog too has something to do after the death, and is waited for."""
+    with suppress(OSError):  # it has just ended
+        watchdogs = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(pid, signal.SIGKILL)
+        deadline = monotonic() + READY_SECONDS
+        while any(map(_lives, [str(pid), *watchdogs])) and monotonic() < deadline:
+            sleep(0.005)
 
 
 def _lives(pid: str) -> bool:
