@@ -16,6 +16,7 @@ from tests.support.mounting import MountedStore
 from tests.support.processes import Other, end, sh, start_python
 from tests.support.scratch import mount_at
 from tests.support.shared_mount import refused
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
 
@@ -148,6 +149,7 @@ def test_a_signal_to_a_mount_in_the_background(background: MountedStore) -> None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert os.listdir(background.path) == []
+    wait_until(lambda: server(str(background.path)) is None)  # it still closes its store
 
 
 # Many
