@@ -4,8 +4,23 @@ import errno
 import os
 from pathlib import Path
 
+from engine.errors import InternalError, OutOfSpaceError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says when there is no room."""
+
+
+def free_bytes(place: str | Path | int) -> int:
+    """How much more the disk of a path or descriptor takes from who is not root. Raises OSError."""
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+def failure(error: OSError, full: str, otherwise: str) -> OutOfSpaceError | InternalError:
+    """What the store raises for an error of the disk, with what to say where it is full, and otherwise."""
+    if error.errno in FULL:
+        return OutOfSpaceError(f"{full}: {error.strerror}")
+    return InternalError(f"{otherwise}: {error}")
 
 
 def sync(path: str | Path) -> None:

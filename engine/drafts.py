@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine import disk
-from engine.errors import InternalError, OutOfSpaceError, TooLargeError
+from engine.errors import OutOfSpaceError, TooLargeError
 
 SMALL_BYTES = 64 * 1024
 """The largest value that is kept in memory while it is written, and in one row once it is stored."""
@@ -198,11 +198,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in disk.FULL:
-            raise OutOfSpaceError(f"there is no room for what is being written: {error.strerror}") from error
         if error.errno == errno.EFBIG:
             raise TooLargeError("the disk cannot have a file as large as this value") from error
-        raise InternalError(f"what is being written cannot be kept: {error}") from error
+        full = "there is no room for what is being written"
+        raise disk.failure(error, full, "what is being written cannot be kept") from error
 
 
 class SpooledDraft:
@@ -244,10 +243,9 @@ class SpooledDraft:
 
     def _require_room(self, end: int) -> None:
         """For the hole up to a position."""
-        if end - self.size > _COPY_BYTES:
-            free = os.fstatvfs(self._file.fileno())
-            if end - self.size > free.f_bavail * free.f_frsize:
-                raise OutOfSpaceError("a hole is larger than what the disk has free, and this engine has no holes")
+        hole = end - self.size
+        if hole > _COPY_BYTES and hole > disk.free_bytes(self._file.fileno()):
+            raise OutOfSpaceError("a hole is larger than what the disk has free, and this engine has no holes")
 
     def take(self, *, whole: bool = False) -> object:
         return None

@@ -24,7 +24,7 @@ import msgspec
 
 from engine import disk
 from engine.catalog.puts import How, Put
-from engine.errors import InternalError, InvalidError, OutOfSpaceError
+from engine.errors import InvalidError, StoreError
 from engine.names import check_part
 from engine.salvage import crc as crc32
 
@@ -81,7 +81,7 @@ class Journal:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
 
     @property
     def size(self) -> int:
@@ -99,7 +99,7 @@ class Journal:
                 offset += written
                 data = data[written:]
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
         self._end = offset
 
     def restart(self) -> None:
@@ -163,7 +163,7 @@ def examine(path: Path, seen_to: int) -> Found:
     except FileNotFoundError:
         return Found([], False)
     except OSError as error:
-        raise _translated(error) from error
+        raise _failure(error) from error
     entries: list[Entry] = []
     offset, last = 0, -1
     crossed = damaged = False
@@ -245,7 +245,5 @@ def _check(entry: Entry) -> None:
             raise InvalidError("a value without a number")
 
 
-def _translated(error: OSError) -> InternalError | OutOfSpaceError:
-    if error.errno in disk.FULL:
-        return OutOfSpaceError(f"the store's journal cannot be written: {error.strerror}")
-    return InternalError(f"the store's journal cannot be used: {error}")
+def _failure(error: OSError) -> StoreError:
+    return disk.failure(error, "the store's journal cannot be written", "the store's journal cannot be used")

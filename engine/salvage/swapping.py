@@ -59,8 +59,7 @@ def space_needed(path: Path) -> int:
 def require_space(path: Path) -> None:
     """Raise OutOfSpaceError where the disk does not hold what `put_in_place` needs."""
     wanted = space_needed(path)
-    found = os.statvfs(path.parent)
-    free = found.f_bavail * found.f_frsize
+    free = disk.free_bytes(path.parent)
     if free < wanted:
         raise OutOfSpaceError(
             f"the repair needs {wanted} bytes beside {path}, three times what the database has, and there are {free}"

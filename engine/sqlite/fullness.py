@@ -6,12 +6,12 @@ a little more.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import apsw
 
+from engine import disk
 from engine.errors import OutOfSpaceError
 from engine.sqlite.database import Database
 
@@ -37,13 +37,11 @@ def is_nearly_full(database: Database) -> bool:
     """Whether the disk has so little left that what is kept just in case should go."""
     if database.path is None:
         return False
-    disk = os.statvfs(database.directory)
-    return disk.f_bavail * disk.f_frsize < 2 * HEADROOM_BYTES
+    return disk.free_bytes(database.directory) < 2 * HEADROOM_BYTES
 
 
 def _fits(database: Database, size: int) -> bool:
-    disk = os.statvfs(database.directory)
-    available = disk.f_bavail * disk.f_frsize
+    available = disk.free_bytes(database.directory)
     growth = database.log.bytes + size
     if available >= HEADROOM_BYTES + size + growth:
         return True

@@ -67,8 +67,7 @@ class Log:
             return False
         if self._pages >= _DUE_PAGES:
             return True
-        found = os.statvfs(self._database.directory)
-        return self.bytes * 2 > found.f_bavail * found.f_frsize
+        return self.bytes * 2 > disk.free_bytes(self._database.directory)
 
     def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         """Write it back to the database as far as readers allow. Waits for the disk. Raises StoreError.

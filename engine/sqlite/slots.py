@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import disk, locks
-from engine.errors import DamagedError, InternalError, OutOfSpaceError, StoreError
+from engine.errors import DamagedError, StoreError
 
 if TYPE_CHECKING:
     from engine.sqlite.database import Database
@@ -103,7 +103,7 @@ class Slots:
             # Begun now, so that the sync at the end does not have all of it before it.
             _libc.sync_file_range(fd, offset, total, _SYNC_FILE_RANGE_WRITE)
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
 
     def sync(self, written: int) -> None:
         """Return once what was written survives a power cut. Waits for the disk. Raises StoreError.
@@ -117,7 +117,7 @@ class Slots:
                 try:
                     os.fdatasync(self._file())
                 except OSError as error:
-                    self._failures.append(_translated(error))
+                    self._failures.append(_failure(error))
             if written < len(self._failures):
                 raise self._failures[written]
 
@@ -129,7 +129,7 @@ class Slots:
         try:
             data = os.pread(self._file(), length, number * SLOT_BYTES + offset)
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
         if len(data) < length:
             raise DamagedError(f"the store's data file {self._path} is shorter than the database says")
         return data
@@ -191,14 +191,14 @@ class Slots:
         try:
             return os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
 
     def _punch(self, number: int) -> None:
         # A filesystem that knows no holes keeps the space, and the slot is used again all the same.
         try:
             fd = self._file()
         except OSError as error:
-            raise _translated(error) from error
+            raise _failure(error) from error
         _libc.fallocate(fd, _PUNCH_HOLE, number * SLOT_BYTES, SLOT_BYTES)
 
     def close(self) -> None:
@@ -217,7 +217,5 @@ class Slots:
         return self._fd
 
 
-def _translated(error: OSError) -> StoreError:
-    if error.errno in disk.FULL:
-        return OutOfSpaceError(f"the store's data file cannot grow: {error.strerror}")
-    return InternalError(f"the store's data file cannot be used: {error}")
+def _failure(error: OSError) -> StoreError:
+    return disk.failure(error, "the store's data file cannot grow", "the store's data file cannot be used")
