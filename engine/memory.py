@@ -5,7 +5,7 @@ makes most of the interface's defaults as good as anything written for this engi
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from engine.errors import ExistsError, InvalidError, NotFoundError, OutOfSpaceError
@@ -44,13 +44,7 @@ class MemoryEngine(ObjectEngine):
 
     def put_stream(self, key: str, chunks: Iterable[bytes], force: bool = False) -> None:
         """As always. Raises OutOfSpaceError for more than half of the memory that the machine has left."""
-        most = _available_memory() // 2
-        whole = bytearray()
-        for chunk in chunks:
-            whole += chunk
-            if len(whole) > most:
-                raise OutOfSpaceError("the value is too large for the memory that is left")
-        self.put_object(key, bytes(whole), force)
+        super().put_stream(key, _up_to(_available_memory() // 2, chunks), force)
 
     def list_object_keys(self, prefix: str = "") -> list[str]:
         with self._lock:
@@ -65,6 +59,16 @@ class MemoryEngine(ObjectEngine):
     def close(self) -> None:
         with self._lock:
             self._values.clear()
+
+
+def _up_to(most: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks, or OutOfSpaceError where they have more than so many bytes."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise OutOfSpaceError("the value is too large for the memory that is left")
+        yield chunk
 
 
 def _available_memory() -> int:

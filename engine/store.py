@@ -140,8 +140,7 @@ class Store:
             ino = lifetimes.find(self.database, ScopeName.pipeline(name))
             tx = self._transaction()
             tx.rows("UPDATE scope SET object_limit = ? WHERE ino = ?", (limit, ino))
-            home = lifetimes.count(tx, ino, 0, 0)
-            lowering.lower(tx, ino, home.objects, home.object_limit)
+            lowering.lower(tx, ino, lifetimes.count(tx, ino, 0, 0).too_many)
             return tx.effects()
 
     def set_max_bytes(self, name: bytes, max_bytes: int | None) -> None:

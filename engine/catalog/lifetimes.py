@@ -259,6 +259,6 @@ def limit_all(tx: Transaction) -> None:
     for ino, objects in tx.rows(
         "SELECT ino, objects FROM scope WHERE kind = 1 AND object_limit IS NULL AND objects > ?", (tx.object_limit,)
     ):
-        lowering.lower(tx, ino, objects, tx.object_limit)
+        lowering.lower(tx, ino, eviction.too_many(objects, tx.object_limit))
     for (group,) in tx.rows("SELECT DISTINCT pipeline FROM scope WHERE kind = 2"):
         expire(tx, group)

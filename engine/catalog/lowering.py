@@ -24,12 +24,12 @@ _CHANGES = (
 )
 
 
-def lower(tx: Transaction, scope: int, objects: int, limit: int) -> None:
-    """Evict the oldest of a pipeline's objects until `limit` (0: none) holds."""
-    if not limit or objects - limit <= _FEW:
-        eviction.enforce(tx, scope, eviction.too_many(objects, limit), 0)
+def lower(tx: Transaction, scope: int, number: int) -> None:
+    """Evict so many of the oldest of a pipeline's objects, none where that is not above 0."""
+    if number <= _FEW:
+        eviction.enforce(tx, scope, number, 0)
     else:
-        _evict_oldest(tx, scope, objects - limit)
+        _evict_oldest(tx, scope, number)
 
 
 def _evict_oldest(tx: Transaction, scope: int, number: int) -> None:
