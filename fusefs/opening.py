@@ -226,9 +226,7 @@ class Opening:
         spool = SpillingDraft(self._state.store.contents, self._state.background, content, size)
         copy = PrivateCopy(self._copies, how, spool, writers.file)
         copy.origin = 0 if writers.base is None else writers.base.ino
-        if content:
-            self._state.store.contents.pin(content)
-            copy.pinned = content
+        self._state.writers.hold(copy, content)
         return copy
 
 

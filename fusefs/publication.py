@@ -155,9 +155,7 @@ class Publication:
         if published is None:
             return  # another fsync was quicker
         # The draft goes on from what was published, whatever becomes of the name.
-        self._state.store.contents.pin(published.node.content)
-        self._state.writers.let_go(copy)
-        copy.pinned = published.node.content
+        self._state.writers.hold(copy, published.node.content)
         if copy.shared:
             writers.edit = copy  # of what has the name from now on
         self._state.writers.rebase(writers, published.node, copy.file, writers.file)

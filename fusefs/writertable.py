@@ -78,20 +78,23 @@ class WriterTable:
         if node.content:
             self._store.contents.pin(node.content)
 
-    def let_go(self, copy: PrivateCopy) -> None:
-        """The value that a copy started from, or was last published as, is not needed by it any more."""
+    def hold(self, copy: PrivateCopy, content: int) -> None:
+        """Keep a value for a copy instead of the one that was kept for it; 0: none."""
+        if content:
+            self._store.contents.pin(content)
         if copy.pinned:
             self._store.contents.unpin(copy.pinned)
-            copy.pinned = 0
+        copy.pinned = content
+
+    def let_go(self, copy: PrivateCopy) -> None:
+        """The value that a copy started from, or was last published as, is not needed by it any more."""
+        self.hold(copy, 0)
 
     def give_up(self, writers: Writers, copy: PrivateCopy) -> None:
         """A copy is about to be given up: whoever has it open is shown nothing of what has the name from now on."""
         if copy.how is How.APPEND and not copy.unlinked:
             copy.behind = writers.base
-            self.let_go(copy)
-            if writers.base is not None and writers.base.content:
-                self._store.contents.pin(writers.base.content)
-                copy.pinned = writers.base.content
+            self.hold(copy, 0 if writers.base is None else writers.base.content)
 
     def detach(self, writers: Writers) -> None:
         """Let the name go, and keep the inode for those who have it open."""
