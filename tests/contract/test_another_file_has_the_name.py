@@ -5,7 +5,6 @@ What one creates belongs to one, with the permissions that one asked for, whatev
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,16 +54,14 @@ def set_attributes(file: Path | int, wanted: Attributes) -> None:
 
 
 @pytest.fixture
-def writer() -> Iterator[Other]:
-    with Other() as process:
-        yield process
+def writer(one: Other) -> Other:
+    return one
 
 
 @pytest.fixture
-def other() -> Iterator[Other]:
-    with Other() as process:
-        process(EXCHANGE)
-        yield process
+def other(other: Other) -> Other:
+    other(EXCHANGE)
+    return other
 
 
 def begin(writer: Other, key: Path, how: str) -> None:

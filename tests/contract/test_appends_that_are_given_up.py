@@ -1,7 +1,6 @@
 """Who appends to a key that is not put in the end is shown its own bytes, and never what another makes of the key."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,18 +30,6 @@ with open(answer, 'wb', buffering=0) as told:
 time.sleep(100)
 """
 """A process that reads the key which its parent writes, and tells what it reads once it may go on."""
-
-
-@pytest.fixture
-def one() -> Iterator[Other]:
-    with Other() as process:
-        yield process
-
-
-@pytest.fixture
-def other() -> Iterator[Other]:
-    with Other() as process:
-        yield process
 
 
 def create(process: Other, key: Path, flag: str, value: bytes) -> None:

@@ -1,7 +1,6 @@
 """A process that writes a new key and reads it by path, before anybody closed it: it is shown its own file."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,6 @@ from tests.support.shared_mount import listed
 pytestmark = pytest.mark.mount
 
 OPEN = "os.O_RDWR | os.O_CREAT | os.O_TRUNC"
-
-
-@pytest.fixture
-def one() -> Iterator[Other]:
-    with Other() as process:
-        yield process
-
-
-@pytest.fixture
-def other() -> Iterator[Other]:
-    with Other() as process:
-        yield process
 
 
 def start(process: Other, path: Path, value: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from engine import ScopeName, Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import NotFoundError
 from tests.conftest import MakeMount
+from tests.support.disks import sync
+from tests.support.mounting import MountedStore
 from tests.support.processes import Other
 from tests.support.waiting import wait_until
 
@@ -45,11 +48,14 @@ def test_an_append_beside_a_put(make_mount: MakeMount) -> None:
             assert path.read_bytes() == b"put"
 
 
-def fsync(directory: Path) -> None:
-    """Have all that was closed committed."""
-    fd = os.open(directory, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+def full_pipelines(store: MountedStore, names: str, number: int = 15) -> Iterator[Path]:
+    """One pipeline after the other, each with an object of every name."""
+    for each in range(number):
+        pipeline = store.pipeline / f"p{each}"
+        pipeline.mkdir()
+        for name in names:
+            (pipeline / name).write_text("old")
+        yield pipeline
 
 
 @pytest.mark.parametrize("anew", ["write", "rename", "symlink"])
@@ -81,11 +87,7 @@ def test_what_the_put_of_an_evicted_name_evicts(make_mount: MakeMount, flags: st
     """It is gone at once, although the kernel had it cached and nobody lists the directory."""
     store = make_mount(pipeline_object_limit=2)
     with Other() as other:
-        for number in range(15):
-            pipeline = store.pipeline / f"p{number}"
-            pipeline.mkdir()
-            for name in "ka":
-                (pipeline / name).write_text("old")
+        for pipeline in full_pipelines(store, "ka"):
             other(f"k = os.open(path, {flags}); os.write(k, b'put')", path=pipeline / "k")
             (pipeline / "b").write_text("b")  # evicts k
             assert [(pipeline / name).exists() for name in "kab"] == [False, True, True]
@@ -98,13 +100,9 @@ def test_what_another_process_has_just_evicted(make_mount: MakeMount, end: str) 
     """Before the mount has heard of that, too: what the Put of the name evicts is gone from the cache at once."""
     store = make_mount(pipeline_object_limit=2)
     with open_store(ObjectStoreSettings(path=store.store)) as beside, Other() as other:
-        for number in range(50):
-            pipeline = store.pipeline / f"p{number}"
-            pipeline.mkdir()
-            for name in "ka":
-                (pipeline / name).write_text("old")
+        for pipeline in full_pipelines(store, "ka", 50):
             other("k = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(k, b'put')", path=pipeline / "k")
-            fsync(pipeline)
+            sync(pipeline)  # committed, too
             assert (pipeline / "a").exists()
             beside.put_object(ScopeName.pipeline(pipeline.name), b"b", b"b", force=False)  # evicts k
             other(end + "\nfound = os.path.exists(a)", a=pipeline / "a")
@@ -115,11 +113,7 @@ def test_another_has_become_the_oldest(make_mount: MakeMount) -> None:
     """Between the closes of two descriptors of a new key, so that it is another that the Put evicts."""
     store = make_mount(pipeline_object_limit=2)
     with Other() as other:
-        for number in range(15):
-            pipeline = store.pipeline / f"p{number}"
-            pipeline.mkdir()
-            for name in "ab":
-                (pipeline / name).write_text("old")
+        for pipeline in full_pipelines(store, "ab"):
             other("k = os.open(path, os.O_WRONLY | os.O_CREAT); os.close(os.dup(k))", path=pipeline / "k")
             (pipeline / "a").write_text("new")
             assert [(pipeline / name).exists() for name in "abk"] == [True, True, False]

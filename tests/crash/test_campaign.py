@@ -69,7 +69,6 @@ def test_it_finds_a_bug() -> None:
     """A close() that is acknowledged before anything is written down is found, and told."""
     result = campaign("--kills", "40", "--broken", "intents", exit_code=1)
     assert result["lost"] > 0
-    # In which words depends on what it was: a key of a worker's own, the newest of a full pipeline, a line of a log.
-    lost = [finding["text"] for finding in result["findings"] if finding["kind"] == "lost"]
-    assert lost
-    assert all("pipeline/" in text or "worker" in text for text in lost)
+    # It depends on what was lost: a step, a key of a worker's own, a line of a log, or the newest of a full pipeline.
+    words = "acknowledged by close", "has to be", " lacks ", "which are older, are there"
+    assert any(each in str(result["findings"]) for each in words)

@@ -12,6 +12,7 @@ import pytest
 from engine import open_store
 from engine.config import ObjectStoreSettings
 from tests.conftest import MakeMount
+from tests.support.disks import sync
 from tests.support.failing_disk import FOR_EVER, FailingDisk, Kind, environment
 from tests.support.invariants import check_nothing_left
 from tests.support.mounting import MountedStore
@@ -68,14 +69,6 @@ def test_the_writer_is_told_and_the_old_value_stands(failing: Failing, error: in
     for name, value in (("k", b"new"), ("new", b"new"), ("large", LARGE[::-1])):
         (failing.directory / name).write_bytes(value)
         assert (failing.directory / name).read_bytes() == value
-
-
-def sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def close_and_fail(failing: Failing, name: str, value: bytes, error: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeMount
+from tests.support.disks import sync
 from tests.support.mounting import MountedStore
 from tests.support.shared_mount import refused
 from tests.support.waiting import wait_until
@@ -29,14 +30,6 @@ def store(make_mount: MakeMount) -> MountedStore:
     sync(store.pipeline / "p")  # the daemon has looked at its files
     store.expect_log("was deleted or replaced|published later")
     return store
-
-
-def sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def files(store: MountedStore, suffix: str) -> Path:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import MakeMount
+from tests.support.disks import sync
 from tests.support.mounting import MountedStore
-from tests.support.processes import sh
 from tests.support.shared_mount import listed
 from tests.support.waiting import wait_until
 
@@ -55,7 +55,7 @@ def test_locked_for_a_minute(make_mount: MakeMount) -> None:
     (directory / "k").write_bytes(b"old")
     large = os.urandom(3_000_000)
     (directory / "large").write_bytes(large)
-    sh("sync .", directory)  # published, too
+    sync(directory)  # published, too
     before = opened(store)
     acknowledged, longest = {"k": b"old", "large": large}, 0.0
     refused: list[int | None] = []

@@ -1,5 +1,9 @@
-"""Filesystems of their own for a while: small ones that get full, or with a file for a disk. Only root can mount."""
+"""Syncing, and filesystems of their own for a while: small ones that get full, or with a file for a disk.
 
+Only root can mount.
+"""
+
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +11,15 @@ from pathlib import Path
 
 from tests.support.processes import sh
 from tests.support.scratch import make_directory, remove_directory
+
+
+def sync(directory: Path) -> None:
+    """Return once everything that was done in a directory survives a power cut."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class Plugin:
         """Kill the process that serves the mount, and return when its mount is dead."""
         pid = self.daemon
         assert pid
-        os.kill(pid, signal.SIGKILL)
+        kill_daemon(pid)
         wait_until(self._dead)
 
     def _dead(self) -> bool:

@@ -19,6 +19,7 @@ from tests.crash.campaign.observed import look
 from tests.crash.campaign.scenes import StruckStore, check
 from tests.crash.campaign.verdict import Finding, Known, Strike, judge
 from tests.crash.campaign.workers import Workers
+from tests.support.disks import sync
 from tests.support.mounting import ROOT
 from tests.support.scratch import make_directory, remove_directory
 
@@ -197,7 +198,7 @@ class Campaign:
         where = f"{self._scene.name} {self._scene.strikes}"
         self._note([Finding(each.kind, f"{where}: {each.text}", each.count) for each in findings])
         self._begin_logs_anew()
-        layout.sync(mount)  # what is known for the next round is to survive that one
+        sync(mount)  # what is known for the next round is to survive that one
 
     def _begin_logs_anew(self) -> None:
         for path, records in self._known.logs.items():

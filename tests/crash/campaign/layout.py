@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tests.crash.campaign.values import LARGEST, SMALLEST
+from tests.support.disks import sync
 
 OWN = "pipeline/own"
 """A directory for each worker, without a limit."""
@@ -73,12 +74,3 @@ def make(mount: Path, workers: int) -> None:
     for path, limit in limits.items():
         os.setxattr(mount / path, "fusefs.limit", b"%d" % limit)
     sync(mount)
-
-
-def sync(directory: Path) -> None:
-    """Have everything that was done survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

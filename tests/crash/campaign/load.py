@@ -19,6 +19,7 @@ from tests.crash.campaign import layout
 from tests.crash.campaign.edited import Edited, temporary_name
 from tests.crash.campaign.ledger import Ledger, Step, edited_of, value_of
 from tests.crash.campaign.values import LARGEST, Record, Value, encode
+from tests.support.disks import sync
 
 _PUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -204,7 +205,7 @@ class Worker:
         self._number += 1
         path = layout.own_directory(self._worker)
         self._begin("sync", path)
-        layout.sync(Path(self._mount, path))
+        sync(Path(self._mount, path))
         self._ledger.acknowledged(self._number, synced=True)
 
     def log(self) -> None:
