@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ _ROUNDS = 4
 _PAGES_UNDER_LOCK = 64
 """With how many pages left to write back everybody is made to wait for the rest."""
 _COPY_BYTES = 1024 * 1024
+_LOOK_AGAIN_S = 0.002
 
 
 class Log:
@@ -91,12 +93,16 @@ class Log:
     def _write_back(self, connection: apsw.Connection, finish: int) -> None:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
+        # SQLite waits for nobody who writes it back at the same time. It is done then, unless the log must be shorter.
+        until = time.monotonic()
+        if finish != apsw.SQLITE_CHECKPOINT_PASSIVE:
+            until += self._database.writes.patience_s
         for _ in range(_ROUNDS):
-            pages, done = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pages, done = _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE, until)
             if pages - done < _PAGES_UNDER_LOCK:
                 break
         with self._database.writes.lock:
-            connection.wal_checkpoint(mode=finish)
+            _checkpoint(connection, finish, until)
             self._pages = 0
 
     def _mend(self) -> None:
@@ -144,3 +150,14 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _checkpoint(connection: apsw.Connection, mode: int, until: float) -> tuple[int, int]:
+    """Returns the pages of the log, and how many of them are written back. Raises apsw.Error."""
+    while True:
+        try:
+            return connection.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_AGAIN_S)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.conftest import MakeMount
 from tests.support import disks, faulty, mounting
 from tests.support.invariants import check_store
 from tests.support.mounting import MountedStore
+from tests.support.processes import start_python
 from tests.support.scratch import make_directory, remove_directory
 from tests.support.shared_mount import listed, refused
 from tests.support.waiting import wait_until
@@ -28,6 +30,18 @@ PUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 SECONDS = 8.0
+CHECKPOINT_LOCK = 121
+"""The byte of SQLite's index of the log that is locked by who writes the log back (sqlite.org/walformat.html, 2.3)."""
+WRITES_BACK = """
+import fcntl, sys, time
+index, byte = open(sys.argv[1], "r+b"), int(sys.argv[2])
+while True:
+    fcntl.lockf(index, fcntl.LOCK_EX, 1, byte)
+    print("held", flush=True)
+    time.sleep(0.5)
+    fcntl.lockf(index, fcntl.LOCK_UN, 1, byte)
+    time.sleep(0.05)
+"""
 
 
 # An exception in a handler
@@ -337,6 +351,28 @@ def test_a_full_disk_and_room_made_by_deletion(on_small_disk: MountedStore, size
     on_small_disk.unmount()
     with open_store(ObjectStoreSettings(path=on_small_disk.store)) as opened:
         check_store(opened)
+
+
+def test_room_is_made_while_somebody_else_writes_the_log_back(on_small_disk: MountedStore) -> None:
+    """SQLite lets only one do that, and has the others fail at once: a Put waits for it before it is refused."""
+    directory = on_small_disk.pipeline / "p"
+    (directory / "k").write_bytes(b"value")
+    with somebody_writing_back(on_small_disk.store_path):
+        names = fill(directory, 4000)
+    assert len(names) * 4000 > 12_000_000
+
+
+@contextmanager
+def somebody_writing_back(store: Path) -> Iterator[None]:
+    """Hold the lock of those who write the log back, like another process with a slow disk: 0.5 s, and again."""
+    process = start_python(WRITES_BACK, f"{store}-shm", CHECKPOINT_LOCK)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def fill_up(filler: Path) -> None:
