@@ -9,6 +9,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from tests.support import dockerengine
 from tests.support.mounting import MountedStore
 from tests.support.scratch import detach, make_directory, mount_at, remove_directory, sweep
 
@@ -67,6 +68,16 @@ def test_a_dead_mount_is_swept(tmp_path: Path) -> None:
         os.stat(abandoned)
     assert sweep() == [abandoned]
     assert os.listdir(abandoned) == []
+
+
+def test_a_plugin_that_an_ended_run_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dockerengine, "PLUGINS", tmp_path)
+    dead = tmp_path / f"fusefs-test-{ended_process()}.sock"
+    others = {tmp_path / f"{dockerengine.plugin_name()}.sock", tmp_path / "fusefs.sock"}
+    for path in {dead, *others}:
+        path.touch()
+    assert dead in dockerengine.sweep()
+    assert {*tmp_path.iterdir()} == others
 
 
 @pytest.mark.mount

@@ -1,16 +1,14 @@
 """The volume plugin where an engine finds it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.dockerengine import PLUGINS, plugin_name
 from tests.support.dockerplugin import Plugin
 
-DRIVER = f"fusefs-test-{os.getpid()}"
-"""What the engine calls it: not what a plugin of this machine is called."""
-
-_DISCOVERED = Path("/run/docker/plugins")
+DRIVER = plugin_name()
+"""What the engine calls it."""
 
 
 @contextmanager
@@ -18,7 +16,7 @@ def plugin_of(*options: str, store: Path | None = None) -> Iterator[Plugin]:
     """A plugin at work, of a store of its own unless one is named."""
     plugin = Plugin(*options)
     try:
-        plugin.own_socket = plugin.socket = _DISCOVERED / f"{DRIVER}.sock"
+        plugin.own_socket = plugin.socket = PLUGINS / f"{DRIVER}.sock"
         if store is not None:
             plugin.environment["FUSEFS_STORE"] = str(store)
         plugin.start()

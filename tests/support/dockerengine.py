@@ -5,6 +5,7 @@ firewall. Containers get no network. Only root can start one.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,9 @@ _READY_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _NAME = "engine"
 _RUN = "run"
+PLUGINS = Path("/run/docker/plugins")
+"""Where every engine of a machine looks for plugins."""
+_PLUGIN = re.compile(r"fusefs-test-(\d+)")
 _ENGINE = (b"dockerd", b"containerd", b"containerd-shim", b"containerd-shim-runc-v2")
 
 
@@ -160,8 +164,26 @@ class Engine:
         _remove(self.directory)
 
 
+def plugin_name() -> str:
+    """What a volume plugin of this run is called: not what a plugin of this machine is called."""
+    return f"fusefs-test-{os.getpid()}"
+
+
 def sweep() -> list[Path]:
-    """Take away the engines of runs that have ended; their directories are returned."""
+    """Take away the engines of runs that have ended, and their plugins; returns the directories and the sockets."""
+    return [*_sweep_engines(), *_sweep_plugins()]
+
+
+def _sweep_plugins() -> list[Path]:
+    """An engine that finds a dead plugin looks for it for 15 seconds before each container with a volume."""
+    found = [(path, _PLUGIN.fullmatch(path.stem)) for path in PLUGINS.glob("*.sock")]
+    dead = sorted(path for path, run in found if run is not None and run_is_over(int(run[1])))
+    for path in dead:
+        path.unlink(missing_ok=True)  # another run may sweep at the same time
+    return dead
+
+
+def _sweep_engines() -> list[Path]:
     found = {
         parent
         for path in _mountpoints()
