@@ -7,6 +7,7 @@ from engine.drafts import SMALL_BYTES
 from engine.errors import InternalError, StoreError, TimedOutError, TooLargeError
 from fusefs.callers import Caller
 from fusefs.closers import Closing, closing
+from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
 from fusefs.openers import Openers
@@ -14,7 +15,7 @@ from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.reading import ReadAhead
 from fusefs.state import MountState
-from fusefs.writers import PrivateCopy, Writers
+from fusefs.writers import Writers
 
 
 class Files:

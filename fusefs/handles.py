@@ -10,7 +10,8 @@ from engine.model import FIRST_FREE_ID, Node, NodeRow
 from engine.tree import Tree
 from fusefs.callers import Caller
 from fusefs.closers import Closing
-from fusefs.writers import PrivateCopy, Writers
+from fusefs.copies import PrivateCopy
+from fusefs.writers import Writers
 
 _PAGE = 512
 _REMEMBERED = 2048

@@ -8,10 +8,11 @@ from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermi
 from engine.model import Attributes, Kind, Node
 from engine.names import check_part
 from fusefs.callers import Caller
+from fusefs.copies import File, PrivateCopy
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
-from fusefs.writers import File, PrivateCopy, Writers
+from fusefs.writers import Writers
 
 
 class Opening:
@@ -111,9 +112,10 @@ class Opening:
                 return self._peek(writers, pid)
             if not writers.expects(pid) and not writers.held_by(pid):
                 raise StaleError
-            handle = self._attach(writers, flags, caller, creates=False)
-            writers.expected.pop(pid, None)
-            return handle
+            try:
+                return self._attach(writers, flags, caller, creates=False)
+            finally:
+                writers.expected.pop(pid, None)
         if not for_reading:
             self.expect_writer(ino, pid, truncates=bool(flags & os.O_TRUNC))
             raise StaleError

@@ -6,11 +6,12 @@ from engine.catalog.puts import How, Put
 from engine.errors import FAULTS, StoreError
 from engine.model import Node
 from engine.publishing import Published
+from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
-from fusefs.writers import PrivateCopy, Writers
+from fusefs.writers import Writers
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ import time
 from engine.catalog.puts import How
 from engine.model import Kind, Node
 from engine.store import Store
-from fusefs.writers import File, PrivateCopy, Writers
+from fusefs.copies import File, PrivateCopy
+from fusefs.writers import Writers
 
 _REPEATED_S = 1.0
 

@@ -19,7 +19,7 @@ from tests.conftest import MakeMount
 from tests.support import disks, faulty, mounting
 from tests.support.invariants import check_store
 from tests.support.mounting import MountedStore
-from tests.support.processes import start_python
+from tests.support.processes import Other, start_python
 from tests.support.scratch import make_directory, remove_directory
 from tests.support.shared_mount import listed, refused
 from tests.support.waiting import wait_until
@@ -214,6 +214,25 @@ def test_a_write_that_failed_leaves_nothing_to_be_published(faulty_mount: Faulty
             request()
     assert (directory / "k").read_bytes() == b"old"
     lives(faulty_mount, directory)
+
+
+def test_an_exception_on_the_way_to_the_private_inode(faulty_mount: Faulty) -> None:
+    """Who failed to open a name for writing is not shown by it what another process is writing there."""
+    key = make_tree(faulty_mount, "on-the-way") / "k"
+    before = key.stat()
+    faulty_mount.arm("fusefs.opening:Opening.new_copy")
+    with refused(errno.EIO):
+        os.open(key, PUT)
+    assert faulty_mount.happened
+    with Other() as other:
+        other("fd = os.open(path, os.O_WRONLY | os.O_TRUNC)", path=str(key))
+        assert (key.stat().st_size, key.stat().st_mtime_ns) == (3, before.st_mtime_ns)
+        other("os.write(fd, b'longer')")
+        assert (key.stat().st_size, key.stat().st_mtime_ns) == (3, before.st_mtime_ns)
+        assert key.read_bytes() == b"old"
+        other("os.close(fd)")
+        assert key.stat().st_size == 6
+        assert key.read_bytes() == b"longer"
 
 
 def test_an_exception_in_forget(faulty_mount: Faulty) -> None:

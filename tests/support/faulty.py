@@ -32,6 +32,7 @@ METHODS = [
     "fusefs.attributes:NodeAttributes.set_xattr",
     "fusefs.attributes:NodeAttributes.remove_xattr",
     "fusefs.opening:Opening.create",
+    "fusefs.opening:Opening.new_copy",
     "fusefs.files:Files.open",
     "fusefs.files:Files.read",
     "fusefs.files:Files.write",
