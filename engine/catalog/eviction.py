@@ -8,6 +8,8 @@ Two more objects can turn out to be the one too many (`freed_by`): the backup th
 and the temporary name that had displaced the very object that is put anew.
 """
 
+from typing import NamedTuple
+
 from engine.catalog import nodes, taken
 from engine.catalog.transaction import Transaction
 from engine.model import Node, Removed
@@ -27,6 +29,10 @@ _WAITING = f"SELECT {nodes.COLUMNS}, displaced_by FROM evicted WHERE displaced_b
 _WAITING_TOO = f"SELECT {nodes.COLUMNS}, displaced_by FROM evicted WHERE freed_by = ?1 AND freed_by <> 0"
 _INHERIT = "UPDATE evicted SET displaced_by = ?2 WHERE displaced_by = ?1"
 _INHERIT_TOO = "UPDATE evicted SET freed_by = ?2 WHERE freed_by = ?1 AND freed_by <> 0"
+_HAND_ON = (
+    "UPDATE evicted SET displaced_by = ?3, freed_by = ?4 WHERE displaced_by = ?2 AND scope = ?1",
+    "UPDATE evicted SET displaced_by = ?3, freed_by = ?4 WHERE freed_by = ?2 AND freed_by <> 0 AND scope = ?1",
+)
 _PUT_NS = nodes.COLUMNS.split(", ").index("put_ns")
 _YOUNGEST_SINCE = (
     f"SELECT {nodes.COLUMNS} FROM evicted WHERE scope = ? AND evicted_ns >= ? ORDER BY put_ns DESC LIMIT 1"
@@ -44,6 +50,14 @@ _REINSTATED = (
 _EVICT = "INSERT INTO evicted SELECT *, ?, ?, ? FROM node WHERE ino = ?"
 
 
+class Waits(NamedTuple):
+    """For which objects an evicted one waits: it comes back when one of them goes."""
+
+    displaced_by: int
+    freed_by: int = 0
+    """0: there is no second one."""
+
+
 def limit_of(tx: Transaction, own_limit: int | None) -> int:
     return tx.object_limit if own_limit is None else own_limit
 
@@ -57,13 +71,14 @@ def too_many(objects: int, limit: int) -> int:
     return objects - limit if limit else 0
 
 
-def enforce(tx: Transaction, scope: int, number: int, newest: int, freed_by: int = 0) -> None:
+def enforce(tx: Transaction, scope: int, number: int, newest: int, waits: Waits | None = None) -> None:
     """Evict so many of the oldest objects of a pipeline, none where that is not above 0.
 
-    `newest` is the object just put, never a victim. `freed_by` as in the table `evicted`.
+    `newest` is the object just put, never a victim; 0: none. The victims come back when it goes, unless they are to
+    wait for what `waits` says; without it, they do not come back.
     """
     if number > 0:
-        _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), newest, freed_by)
+        _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), waits or (Waits(newest) if newest else None))
 
 
 def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> None:
@@ -73,17 +88,17 @@ def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> 
     rows = tx.rows(_VICTIMS_AROUND.format("NOT"), (directory, scope, number))
     if len(rows) < number:
         rows += tx.rows(_VICTIMS_AROUND.format(""), (directory, scope, number - len(rows)))
-    _evict(tx, scope, rows, 0, 0)
+    _evict(tx, scope, rows, None)
 
 
-def _evict(tx: Transaction, scope: int, rows: list[Row], newest: int, freed_by: int) -> None:
+def _evict(tx: Transaction, scope: int, rows: list[Row], waits: Waits | None) -> None:
     victims = [Node._make(row) for row in rows]
     gone = [nodes.removed(tx.database, victim) for victim in victims]
     for victim in victims:
         # What this one had displaced can no longer come back: its place is not free.
         forget(tx, victim.ino)
-        if newest:
-            tx.rows(_EVICT, (newest, tx.now_ns, freed_by, victim.ino))
+        if waits is not None:
+            tx.rows(_EVICT, (waits.displaced_by, tx.now_ns, waits.freed_by, victim.ino))
             tx.rows("DELETE FROM node WHERE ino = ?", (victim.ino,))
             tx.tell(victim.ino, victim.parent, victim.name)
         else:
@@ -103,20 +118,32 @@ def note_evicted(tx: Transaction, scope: int, gone: list[Removed], size: int) ->
     tx.evicted += gone
 
 
-def crowded_by(tx: Transaction, scope: int, parent: int, name: bytes, newest: int, *, full: bool) -> int:
-    """The object `newest` takes a name that was free: what was evicted under it does not come back any more.
+def supersede(tx: Transaction, parent: int, name: bytes) -> Waits | None:
+    """A name that was free is taken: what was evicted under it does not come back any more.
 
-    Returns which other object is the one too many in a pipeline that is `full`, 0 if none is. That is the temporary
-    name for which an object of this name was evicted: the name's place is needed again. Or it is the backup that an
-    object of this name was renamed to. When it goes, what `newest` displaced can come back.
+    Returns what that has waited for, None where nothing was evicted under the name. Its place is needed again.
     """
-    old = tx.row("SELECT ino, content, displaced_by FROM evicted WHERE parent = ? AND name = ?", (parent, name))
-    if old is not None:
-        ino, content, displaced_by = old
-        _purge(tx, ino, content)
-        return 0 if displaced_by == newest else int(displaced_by)
-    if not full:
-        return 0
+    old = tx.row(
+        "SELECT ino, content, displaced_by, freed_by FROM evicted WHERE parent = ? AND name = ?", (parent, name)
+    )
+    if old is None:
+        return None
+    _purge(tx, *old[:2])
+    return Waits(*old[2:])
+
+
+def hand_on(tx: Transaction, scope: int, temporary: int, waits: Waits) -> None:
+    """An object has left its temporary name for one that another was evicted from: it stands for that from now on.
+
+    So what the temporary name had displaced waits in the place of the other: for what that has waited for.
+    """
+    if waits.displaced_by != temporary:
+        for waiting in _HAND_ON:
+            tx.rows(waiting, (scope, temporary, *waits))
+
+
+def backup_of(tx: Transaction, scope: int, parent: int, name: bytes, newest: int) -> int:
+    """The object that was renamed away from a name, which `newest` takes now: the one too many. 0 if there is none."""
     row = tx.row(
         "SELECT moved.ino FROM moved JOIN node ON node.ino = moved.ino AND node.scope = ?"
         " WHERE moved.parent = ? AND moved.name = ? AND moved.ino <> ? AND moved_ns > ?",
@@ -141,7 +168,8 @@ def come_back(tx: Transaction, parent: int, name: bytes) -> Node | None:
         return None
     displaced_by = tx.rows("SELECT displaced_by FROM evicted WHERE ino = ?", (kept.ino,))[0][0]
     objects, own_limit = _reinstate(tx, kept)
-    enforce(tx, kept.scope, too_many(objects, limit_of(tx, own_limit)), kept.ino, displaced_by)
+    waits = Waits(displaced_by, kept.ino)
+    enforce(tx, kept.scope, too_many(objects, limit_of(tx, own_limit)), kept.ino, waits)
     return kept
 
 

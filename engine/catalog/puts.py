@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from engine.catalog import eviction, lifetimes, nodes
+from engine.catalog.eviction import Waits
 from engine.catalog.transaction import Transaction
 from engine.errors import ExistsError, IsDirectoryError, TooLargeError
 from engine.model import Kind, Node
@@ -95,12 +96,14 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
 
 def _make_way(tx: Transaction, new: Node, old: Node | None, too_many: int) -> None:
     """An object was put into a pipeline that is full, or was."""
-    freed_by = 0
+    waits = None
     if old is not None:
         eviction.inherit(tx, old.ino, new.ino)
-    else:
-        freed_by = eviction.crowded_by(tx, new.scope, new.parent, new.name, new.ino, full=too_many > 0)
-    eviction.enforce(tx, new.scope, too_many, new.ino, freed_by)
+    elif (superseded := eviction.supersede(tx, new.parent, new.name)) is not None:
+        waits = superseded._replace(freed_by=new.ino)
+    elif too_many > 0:
+        waits = Waits(new.ino, eviction.backup_of(tx, new.scope, new.parent, new.name, new.ino))
+    eviction.enforce(tx, new.scope, too_many, new.ino, waits)
 
 
 _TAKEN = (

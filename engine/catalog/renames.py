@@ -1,6 +1,7 @@
 """rename(2): atomic, replacing, within and across pipelines and runs (POSIX rename; Linux renameat2)."""
 
 from engine.catalog import eviction, lifetimes, nodes, room
+from engine.catalog.eviction import Waits
 from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
 from engine.errors import (
@@ -55,12 +56,12 @@ def rename(
             lifetimes.count(tx, scope, -1, -target.size)
     tx.tell(source.ino, parent, name)
     _move(tx, source, new_parent, new_name, scope)
-    freed_by = 0
+    waits = None
     if source.kind == Kind.OBJECT:
-        freed_by = _settle(tx, source, target, new_parent, new_name, scope)
+        waits = _settle(tx, source, target, new_parent, new_name, scope)
         if target is None and scope == source.scope:
             eviction.note_move(tx, parent, name, source.ino)
-    _enforce(tx, source, scope, freed_by)
+    _enforce(tx, source, scope, waits)
     if scope != source.scope:
         room.require_in_scope(tx, scope, waiting)
     return target
@@ -139,30 +140,35 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
     tx.rows(_MOVE, (parent, name, scope, evictable, tx.now_ns, source.ino))
 
 
-def _enforce(tx: Transaction, moved: Node, scope: int, freed_by: int = 0) -> None:
+def _enforce(tx: Transaction, moved: Node, scope: int, waits: Waits | None = None) -> None:
     """Let the limit of the scope that a name came to apply."""
     if scope != moved.scope:
         too_many = lifetimes.count(tx, scope, 0, 0).too_many
         if moved.kind == Kind.DIRECTORY:
             eviction.enforce_around(tx, scope, too_many, moved.ino)
         else:
-            eviction.enforce(tx, scope, too_many, moved.ino if moved.kind == Kind.OBJECT else 0, freed_by)
+            eviction.enforce(tx, scope, too_many, moved.ino if moved.kind == Kind.OBJECT else 0, waits)
 
 
-def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> int:
+def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> Waits | None:
     """What the moved object had displaced comes back into the place that it left or freed.
 
-    Returns which other object frees the place that it may need now (see eviction.crowded_by).
+    Returns what is to wait for whom, should it need a place in another pipeline; None: for the object itself.
     """
     if target is not None:
         eviction.restore(tx, source.ino)
         if scope == source.scope:
             eviction.restore_since(tx, scope, source.put_ns)
         eviction.inherit(tx, target.ino, source.ino)
-        return 0
-    freed_by = eviction.crowded_by(tx, scope, parent, name, source.ino, full=True)
-    if scope == source.scope:
-        eviction.pass_on(tx, source.ino, freed_by)
-    else:
+        return None
+    superseded = eviction.supersede(tx, parent, name)
+    if scope != source.scope:
         eviction.restore(tx, source.ino)
-    return freed_by
+    elif superseded is not None:
+        eviction.hand_on(tx, scope, source.ino, superseded)
+    if superseded is not None:
+        return superseded._replace(freed_by=source.ino)
+    waits = Waits(source.ino, eviction.backup_of(tx, scope, parent, name, source.ino))
+    if scope == source.scope:
+        eviction.pass_on(tx, *waits)
+    return waits

@@ -9,6 +9,10 @@ KEPT = 64
 """How many are kept."""
 
 _NOTE = "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)"
+_WAITING = (
+    "SELECT parent, name, put_ns FROM evicted WHERE displaced_by = ?1 UNION"
+    " SELECT parent, name, put_ns FROM evicted WHERE freed_by = ?1 AND freed_by <> 0 ORDER BY put_ns DESC"
+)
 
 
 def note_objects(tx: Transaction, scope: int, before: int, victims: list[Removed]) -> None:
@@ -26,9 +30,9 @@ def note_run(tx: Transaction, ino: int, name: bytes) -> None:
 
 
 def displaced(database: Database, ino: int) -> list[bytes]:
-    """The keys of what the object `ino` displaced and what can still come back, the newest first."""
-    rows = database.rows("SELECT parent, name FROM evicted WHERE displaced_by = ? ORDER BY put_ns DESC", (ino,))
-    return [nodes.path_of(database, parent, name).split(b"/", 2)[2] for parent, name in rows]
+    """The keys of what comes back when the object `ino` goes, the newest first."""
+    rows = database.rows(_WAITING, (ino,))
+    return [nodes.path_of(database, parent, name).split(b"/", 2)[2] for parent, name, _ in rows]
 
 
 def restored(tx: Transaction, scope: int, ino: int) -> None:

@@ -166,3 +166,14 @@ def test_a_backup_made_in_the_middle(shared: MountedStore, tmp_path: Path, tool:
             assert (done.returncode, done.stderr) == (0, ""), key
             assert full.values() == expected(full.keys, key, f"{key}.bak")
             assert full.order_of_eviction() == list(expected(full.keys, key, f"{key}.bak"))
+
+
+def test_a_temporary_name_that_is_the_oldest(shared: MountedStore, tmp_path: Path) -> None:
+    """When all else was replaced since, it makes way itself; who gives it up then has lost what it was for."""
+    full = FullPipeline(shared, 3)
+    replace = "cp $there/a a.tmp; mv a.tmp a; cp $there/b b.tmp; mv b.tmp b;"
+    assert full.edit(f"cp $there/c c.tmp; {replace} mv c.tmp c", "c", tmp_path).returncode == 0
+    assert full.values() == {key: after(key) for key in "abc"}
+    full = FullPipeline(shared, 3)
+    assert full.edit(f"cp $there/c c.tmp; {replace} {replace} rm c.tmp", "c", tmp_path).returncode == 0
+    assert full.values() == {key: after(key) for key in "ab"}

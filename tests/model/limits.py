@@ -8,6 +8,9 @@ from typing import Self
 
 from tests.model.tree import Directory, Object, Path, Pipeline, Place, Refused, Run, Tree
 
+Waits = tuple[Object, Object | None]
+"""What brings a displaced object back when it goes."""
+
 
 @dataclass(eq=False)
 class Displaced:
@@ -93,12 +96,13 @@ class Limits(Tree):
         self,
         scope: Directory | None,
         newest: Object | None = None,
-        freed_by: Object | None = None,
+        waits: Waits | None = None,
         spared: Directory | None = None,
     ) -> None:
         """Exactly as many of the oldest go as must; `newest` is never one. Without it, they do not come back.
 
-        What was moved in with the directory `spared` goes only when nothing else is left.
+        They wait for `waits`, or for `newest`. What was moved in with the directory `spared` goes only when nothing
+        else is left.
         """
         limit = self.limit_of(scope)
         if scope is None or not limit:
@@ -112,7 +116,8 @@ class Limits(Tree):
             self._forget(victim)
             self.changes.evicted.append((top or b"") + b"/" + key)
             if newest is not None:
-                self.displaced.append(Displaced(newest, freed_by, victim, (directory, name), scope, self.clock))
+                by, freed_by = waits or (newest, None)
+                self.displaced.append(Displaced(by, freed_by, victim, (directory, name), scope, self.clock))
 
     def _forget(self, victim: Object) -> None:
         """What it had displaced is not coming back, but where another's going frees the place, too."""
@@ -124,12 +129,24 @@ class Limits(Tree):
 
     # Coming back
 
-    def taken(self, place: Place, newest: Object) -> Object | None:
-        """An object takes a name that was free. Returns which other one turns out to be the one too many."""
+    def supersede(self, place: Place) -> Waits | None:
+        """A name that was free is taken: what was displaced under it is given up. Returns what that has waited for."""
         old = next((kept for kept in self.displaced if kept.place == place), None)
-        if old is not None:
-            self.displaced.remove(old)
-            return None if old.by is newest else old.by
+        if old is None:
+            return None
+        self.displaced.remove(old)
+        return old.by, old.freed_by
+
+    def hand_on(self, scope: Directory | None, temporary: Object, waits: Waits) -> None:
+        """What a temporary name had displaced waits for what the object has waited for whose name it has now."""
+        if waits[0] is temporary:
+            return
+        for kept in self.displaced:
+            if kept.scope is scope and temporary in (kept.by, kept.freed_by):
+                kept.by, kept.freed_by = waits
+
+    def backup_of(self, place: Place, newest: Object) -> Object | None:
+        """What was renamed away from a name that `newest` takes."""
         moved = self.moved.get(place)
         if moved is None or moved is newest or self.scope_of(place[0]) is not self.scope_holding(moved):
             return None
@@ -148,7 +165,7 @@ class Limits(Tree):
             self.displaced.remove(old)
             place[0].entries[place[1]] = old.object
             self.changes.restored.append((self.path_of(place[0]) or b"") + b"/" + place[1])
-            self.enforce(scope, old.object, old.by)
+            self.enforce(scope, old.object, (old.by, old.object))
 
     def inherit(self, old: Object, new: Object) -> None:
         """`new` has the place of `old`."""

@@ -2,7 +2,7 @@
 
 import errno
 
-from tests.model.limits import Limits
+from tests.model.limits import Limits, Waits
 from tests.model.tree import Directory, Entry, File, Object, Path, Pipeline, Place, Refused, Run, Symlink
 
 
@@ -90,10 +90,13 @@ class Reference(Limits):
             raise Refused(errno.EISDIR)
         new = Object(value, self.clock, file)
         directory.entries[name] = new
-        freed_by = self.taken(place, new) if old is None else None
+        waits = None
         if isinstance(old, Object):
             self.inherit(old, new)
-        self.enforce(self.scope_of(directory), new, freed_by)
+        elif old is None:
+            superseded = self.supersede(place)
+            waits = (superseded[0], new) if superseded is not None else (new, self.backup_of(place, new))
+        self.enforce(self.scope_of(directory), new, waits)
         return new
 
     def put_beside(self, path: Path, value: bytes, force: bool) -> None:
@@ -147,10 +150,10 @@ class Reference(Limits):
         scope, new_scope = self.scope_of(before[0]), self.scope_of(after[0])
         del before[0].entries[before[1]]
         after[0].entries[after[1]] = source
-        freed_by = self._settle(source, target, before, after, scope, new_scope) if isinstance(source, Object) else None
+        waits = self._settle(source, target, before, after, scope, new_scope) if isinstance(source, Object) else None
         if scope is not new_scope:
             spared = source if isinstance(source, Directory) else None
-            self.enforce(new_scope, source if isinstance(source, Object) else None, freed_by, spared)
+            self.enforce(new_scope, source if isinstance(source, Object) else None, waits, spared)
 
     def _settle(
         self,
@@ -160,7 +163,7 @@ class Reference(Limits):
         after: Place,
         scope: Directory | None,
         new_scope: Directory | None,
-    ) -> Object | None:
+    ) -> Waits | None:
         if target is not None:
             self.restore(source)
             if scope is new_scope and scope is not None:
@@ -168,16 +171,20 @@ class Reference(Limits):
             if isinstance(target, Object):
                 self.inherit(target, source)
             return None
-        freed_by = self.taken(after, source)
+        superseded = self.supersede(after)
         if scope is not new_scope:
             self.restore(source)
-            return freed_by
-        for kept in self.displaced:
-            if kept.by is source and freed_by is not None:
-                kept.freed_by = freed_by
-        if isinstance(scope, Pipeline):
+        elif superseded is not None:
+            self.hand_on(scope, source, superseded)
+        if scope is new_scope and isinstance(scope, Pipeline):
             self.moved[before] = source
-        return None
+        if superseded is not None:
+            return superseded[0], source
+        backup = self.backup_of(after, source)
+        for kept in self.displaced:
+            if scope is new_scope and kept.by is source and backup is not None:
+                kept.freed_by = backup
+        return source, backup
 
     def _check_rename(self, before: Place, source: Entry, after: Place, target: Entry | None, replace: bool) -> None:
         """Several things can be wrong at once: then any of the errnos will do."""
