@@ -169,6 +169,8 @@ class Database:
     @property
     def in_sqlite_transaction(self) -> bool:
         """Whether the calling thread's connection has a transaction open."""
+        if self.is_owner:  # as nearly always, and after every commit
+            return self._main.in_transaction
         with self._mine() as connection:
             return connection.in_transaction
 

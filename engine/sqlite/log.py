@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _DUE_PAGES = 16384
 """Pages of log (64 MiB) after which upkeep writes them back to the database, off the event loop."""
+_LOOK_PAGES = 256
+"""By how much it grows until the disk is asked again for its room, which costs as much as a statement."""
 _ROUNDS = 4
 _PAGES_UNDER_LOCK = 64
 """With how many pages left to write back everybody is made to wait for the rest."""
@@ -35,6 +37,8 @@ class Log:
         self._fd = -1
         self._opening = threading.Lock()
         self._pages = 0
+        self._looked_at = 0
+        """How long it was when the disk was last found to have room for it."""
         self._suspect = False
         """Whether a write or sync of it failed: what the kernel dropped of it then, it never tells of again."""
 
@@ -65,11 +69,13 @@ class Log:
 
     def checkpoint_due(self) -> bool:
         """Whether it has grown enough to be written back, or so far that the disk may not hold it twice."""
-        if self._path is None or self._pages < _DUE_PAGES // 64:
+        pages = self._pages
+        if self._path is None or self._looked_at <= pages < self._looked_at + _LOOK_PAGES:
             return False
-        if self._pages >= _DUE_PAGES:
+        if pages >= _DUE_PAGES or self.bytes * 2 > disk.free_bytes(self._database.directory):
             return True
-        return self.bytes * 2 > disk.free_bytes(self._database.directory)
+        self._looked_at = pages
+        return False
 
     def checkpoint(self, finish: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         """Write it back to the database as far as readers allow. Waits for the disk. Raises StoreError.
