@@ -4,8 +4,8 @@ An evicted object is kept aside while the object that displaced it stands, for s
 replace a file write a temporary name first: at the limit that displaces an object, and the rename that follows frees a
 place again. The contract gives the place back to what was displaced.
 
-Two more objects can turn out to be the one too many (`freed_by`): the backup that an editor renamed the old value to,
-and the temporary name that had displaced the very object that is put anew.
+A second object can free the place as well (`freed_by`): the backup that an editor renamed the old value to, or the
+object that was put anew while a temporary name had displaced it.
 """
 
 from typing import NamedTuple
@@ -118,18 +118,20 @@ def note_evicted(tx: Transaction, scope: int, gone: list[Removed], size: int) ->
     tx.evicted += gone
 
 
-def supersede(tx: Transaction, parent: int, name: bytes) -> Waits | None:
+def supersede(tx: Transaction, scope: int, parent: int, name: bytes) -> Waits | None:
     """A name that was free is taken: what was evicted under it does not come back any more.
 
-    Returns what that has waited for, None where nothing was evicted under the name. Its place is needed again.
+    Returns what that has waited for, None where nothing was evicted under the name from this pipeline. Its place is
+    needed again.
     """
     old = tx.row(
-        "SELECT ino, content, displaced_by, freed_by FROM evicted WHERE parent = ? AND name = ?", (parent, name)
+        "SELECT ino, content, scope, displaced_by, freed_by FROM evicted WHERE parent = ? AND name = ?", (parent, name)
     )
     if old is None:
         return None
-    _purge(tx, *old[:2])
-    return Waits(*old[2:])
+    ino, content, home, displaced_by, freed_by = old
+    _purge(tx, ino, content)
+    return Waits(displaced_by, freed_by) if home == scope else None
 
 
 def hand_on(tx: Transaction, scope: int, temporary: int, waits: Waits) -> None:

@@ -70,10 +70,10 @@ def home(database: Database, directory: int) -> Home | None:
     rows = database.recall(_HOME, (directory,))
     if not rows:
         return None
-    found = Home._make(rows[0])
+    ino, kind, objects, limit, size, most, stored, most_in_all = rows[0]
     # The store's sum is kept at the end of a transaction.
     grown = database.writes.grown if database.writes.open or database.in_transaction else 0
-    return found._replace(store_bytes=found.store_bytes % 2**64 + grown)
+    return Home(ino, kind, objects, limit, size, most, stored % 2**64 + grown, most_in_all)
 
 
 def find(database: Database, scope: ScopeName) -> int:

@@ -99,7 +99,7 @@ def _make_way(tx: Transaction, new: Node, old: Node | None, too_many: int) -> No
     waits = None
     if old is not None:
         eviction.inherit(tx, old.ino, new.ino)
-    elif (superseded := eviction.supersede(tx, new.parent, new.name)) is not None:
+    elif (superseded := eviction.supersede(tx, new.scope, new.parent, new.name)) is not None:
         waits = superseded._replace(freed_by=new.ino)
     elif too_many > 0:
         waits = Waits(new.ino, eviction.backup_of(tx, new.scope, new.parent, new.name, new.ino))

@@ -161,7 +161,7 @@ def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, nam
             eviction.restore_since(tx, scope, source.put_ns)
         eviction.inherit(tx, target.ino, source.ino)
         return None
-    superseded = eviction.supersede(tx, parent, name)
+    superseded = eviction.supersede(tx, scope, parent, name)
     if scope != source.scope:
         eviction.restore(tx, source.ino)
     elif superseded is not None:

@@ -130,12 +130,15 @@ class Limits(Tree):
     # Coming back
 
     def supersede(self, place: Place) -> Waits | None:
-        """A name that was free is taken: what was displaced under it is given up. Returns what that has waited for."""
+        """A name that was free is taken: what was displaced under it is given up.
+
+        Returns what that has waited for, if that was in the same pipeline.
+        """
         old = next((kept for kept in self.displaced if kept.place == place), None)
         if old is None:
             return None
         self.displaced.remove(old)
-        return old.by, old.freed_by
+        return (old.by, old.freed_by) if old.scope is self.scope_of(place[0]) else None
 
     def hand_on(self, scope: Directory | None, temporary: Object, waits: Waits) -> None:
         """What a temporary name had displaced waits for what the object has waited for whose name it has now."""
