@@ -15,6 +15,7 @@ from tests.model.mount_pool import Pool
 from tests.model.processes import Model
 from tests.model.tree import Listing, Path
 from tests.model.workers import Worker
+from tests.support.disks import sync
 from tests.support.renaming import EXCHANGE, NOREPLACE
 from tests.support.waiting import wait_until
 
@@ -35,6 +36,7 @@ class MountAdapter:
         self._children: list[Worker] = []
         self._of: dict[int, str] = {}
         """Whose descriptors are whose."""
+        self._limits = limit, expiry
         self._mount = pool.mount(limit, expiry)
         # What becomes impossible between the two halves of a close can only be told to the log.
         self._mount.expect_log("could not be published: (the directory is gone|a directory has this name)")
@@ -180,16 +182,22 @@ class MountAdapter:
 
     def remount(self, limit: int, expiry: int) -> None:
         self._mount.unmount()
-        self.changes = None
-        self._mount.tell_limits(limit, expiry)
-        self._mount.mount()
+        self._mount_anew(limit, expiry)
 
     def crash(self, limit: int, expiry: int) -> None:
+        if (limit, expiry) != self._limits:
+            # What is acknowledged and not yet published goes by the limits of the next daemon. How much that is nobody
+            # can tell: on a busy machine it is something.
+            sync(self._mount.path)
         self._mount.kill()
         for worker in self._workers.values():
             answers = worker("drop_dead()")
             assert set(answers) <= {"ENOTCONN"}, answers
+        self._mount_anew(limit, expiry)
+
+    def _mount_anew(self, limit: int, expiry: int) -> None:
         self.changes = None
+        self._limits = limit, expiry
         self._mount.tell_limits(limit, expiry)
         self._mount.mount()
 
