@@ -33,7 +33,6 @@ _HAND_ON = (
     "UPDATE evicted SET displaced_by = ?3, freed_by = ?4 WHERE displaced_by = ?2 AND scope = ?1",
     "UPDATE evicted SET displaced_by = ?3, freed_by = ?4 WHERE freed_by = ?2 AND freed_by <> 0 AND scope = ?1",
 )
-_PUT_NS = nodes.COLUMNS.split(", ").index("put_ns")
 _YOUNGEST_SINCE = (
     f"SELECT {nodes.COLUMNS} FROM evicted WHERE scope = ? AND evicted_ns >= ? ORDER BY put_ns DESC LIMIT 1"
 )
@@ -71,14 +70,14 @@ def too_many(objects: int, limit: int) -> int:
     return objects - limit if limit else 0
 
 
-def enforce(tx: Transaction, scope: int, number: int, newest: int, waits: Waits | None = None) -> None:
+def enforce(tx: Transaction, scope: int, number: int, newest: int = 0, waits: Waits | None = None) -> None:
     """Evict so many of the oldest objects of a pipeline, none where that is not above 0.
 
-    `newest` is the object just put, never a victim; 0: none. The victims come back when it goes, unless they are to
-    wait for what `waits` says; without it, they do not come back.
+    `newest` is the object just put, never a victim; 0: none. The victims wait for `waits`; without it, they do not come
+    back.
     """
     if number > 0:
-        _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), waits or (Waits(newest) if newest else None))
+        _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), waits)
 
 
 def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> None:
@@ -191,11 +190,23 @@ def note_move(tx: Transaction, parent: int, name: bytes, ino: int) -> None:
 
 def restore(tx: Transaction, gone: int) -> None:
     """Bring back what the object `gone` had displaced, newest first, as far as there is room for it now."""
-    waiting = {row[0]: row for sql in (_WAITING, _WAITING_TOO) for row in tx.rows(sql, (gone,))}
-    for *columns, displaced_by in sorted(waiting.values(), key=lambda row: -row[_PUT_NS]):
-        kept = Node._make(columns)
+    for kept, displaced_by in _waiting_for(tx.database, gone):
         if not _restore(tx, kept) and displaced_by == gone:
             _purge(tx, kept.ino, kept.content)
+
+
+def keys_waiting_for(database: Database, ino: int) -> list[bytes]:
+    """The keys of what comes back when an object goes, the newest first."""
+    return [
+        nodes.path_of(database, kept.parent, kept.name).split(b"/", 2)[2] for kept, _ in _waiting_for(database, ino)
+    ]
+
+
+def _waiting_for(database: Database, ino: int) -> list[tuple[Node, int]]:
+    """What waits for an object to go, the newest first, and by what each was displaced."""
+    rows = {row[0]: row for sql in (_WAITING, _WAITING_TOO) for row in database.rows(sql, (ino,))}
+    waiting = [(Node._make(columns), displaced_by) for *columns, displaced_by in rows.values()]
+    return sorted(waiting, key=lambda kept: -kept[0].put_ns)
 
 
 def restore_since(tx: Transaction, scope: int, put_ns: int) -> None:

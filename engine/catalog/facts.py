@@ -5,7 +5,7 @@ A mount shows them as extended attributes that are never listed: `fusefs.limit` 
 
 from collections.abc import Callable
 
-from engine.catalog import lifetimes, taken
+from engine.catalog import eviction, lifetimes, taken
 from engine.errors import NoAttributeError
 from engine.model import PIPELINES_INO, ROOT_INO, RUNS_INO, Kind, Node
 from engine.sqlite.database import Database
@@ -52,7 +52,7 @@ def _taken(database: Database, node: Node) -> bytes:
 
 def _displaced(database: Database, node: Node) -> bytes:
     """The keys that can still come back when this object goes."""
-    return _lines(taken.displaced(database, node.ino))
+    return _lines(eviction.keys_waiting_for(database, node.ino))
 
 
 def _starts_left(database: Database, node: Node) -> str | None:

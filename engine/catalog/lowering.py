@@ -27,7 +27,7 @@ _CHANGES = (
 def lower(tx: Transaction, scope: int, number: int) -> None:
     """Evict so many of the oldest of a pipeline's objects, none where that is not above 0."""
     if number <= _FEW:
-        eviction.enforce(tx, scope, number, 0)
+        eviction.enforce(tx, scope, number)
     else:
         _evict_oldest(tx, scope, number)
 

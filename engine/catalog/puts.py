@@ -96,7 +96,7 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
 
 def _make_way(tx: Transaction, new: Node, old: Node | None, too_many: int) -> None:
     """An object was put into a pipeline that is full, or was."""
-    waits = None
+    waits = Waits(new.ino)
     if old is not None:
         eviction.inherit(tx, old.ino, new.ino)
     elif (superseded := eviction.supersede(tx, new.scope, new.parent, new.name)) is not None:

@@ -56,7 +56,7 @@ def rename(
             lifetimes.count(tx, scope, -1, -target.size)
     tx.tell(source.ino, parent, name)
     _move(tx, source, new_parent, new_name, scope)
-    waits = None
+    waits = Waits(source.ino)
     if source.kind == Kind.OBJECT:
         waits = _settle(tx, source, target, new_parent, new_name, scope)
         if target is None and scope == source.scope:
@@ -84,8 +84,8 @@ def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other
     _move(tx, first, other_parent, other_name, second_scope)
     _move(tx, second, parent, name, first_scope)
     # Only now: each has left the place that the other takes.
-    _enforce(tx, first, second_scope)
-    _enforce(tx, second, first_scope)
+    _enforce(tx, first, second_scope, Waits(first.ino))
+    _enforce(tx, second, first_scope, Waits(second.ino))
     for scope in (first_scope, second_scope):
         room.require_in_scope(tx, scope, waiting)
 
@@ -140,27 +140,29 @@ def _move(tx: Transaction, source: Node, parent: int, name: bytes, scope: int) -
     tx.rows(_MOVE, (parent, name, scope, evictable, tx.now_ns, source.ino))
 
 
-def _enforce(tx: Transaction, moved: Node, scope: int, waits: Waits | None = None) -> None:
-    """Let the limit of the scope that a name came to apply."""
+def _enforce(tx: Transaction, moved: Node, scope: int, waits: Waits) -> None:
+    """Let the limit of the scope that a name came to apply. `waits`: for what those wait who make way for an object."""
     if scope != moved.scope:
         too_many = lifetimes.count(tx, scope, 0, 0).too_many
         if moved.kind == Kind.DIRECTORY:
             eviction.enforce_around(tx, scope, too_many, moved.ino)
+        elif moved.kind == Kind.OBJECT:
+            eviction.enforce(tx, scope, too_many, moved.ino, waits)
         else:
-            eviction.enforce(tx, scope, too_many, moved.ino if moved.kind == Kind.OBJECT else 0, waits)
+            eviction.enforce(tx, scope, too_many)
 
 
-def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> Waits | None:
+def _settle(tx: Transaction, source: Node, target: Node | None, parent: int, name: bytes, scope: int) -> Waits:
     """What the moved object had displaced comes back into the place that it left or freed.
 
-    Returns what is to wait for whom, should it need a place in another pipeline; None: for the object itself.
+    Returns for what those wait whose place it needs, should it have come to another pipeline.
     """
     if target is not None:
         eviction.restore(tx, source.ino)
         if scope == source.scope:
             eviction.restore_since(tx, scope, source.put_ns)
         eviction.inherit(tx, target.ino, source.ino)
-        return None
+        return Waits(source.ino)
     superseded = eviction.supersede(tx, scope, parent, name)
     if scope != source.scope:
         eviction.restore(tx, source.ino)

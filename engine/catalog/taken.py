@@ -1,6 +1,5 @@
 """What was evicted or expired last: kept for people to read, so many for each pipeline and for all runs."""
 
-from engine.catalog import nodes
 from engine.catalog.transaction import Transaction
 from engine.model import RUNS_INO, Removed
 from engine.sqlite.database import Database
@@ -9,10 +8,6 @@ KEPT = 64
 """How many are kept."""
 
 _NOTE = "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)"
-_WAITING = (
-    "SELECT parent, name, put_ns FROM evicted WHERE displaced_by = ?1 UNION"
-    " SELECT parent, name, put_ns FROM evicted WHERE freed_by = ?1 AND freed_by <> 0 ORDER BY put_ns DESC"
-)
 
 
 def note_objects(tx: Transaction, scope: int, before: int, victims: list[Removed]) -> None:
@@ -27,12 +22,6 @@ def note_run(tx: Transaction, ino: int, name: bytes) -> None:
     """A run expired."""
     number = tx.database.value("UPDATE store SET expirations = expirations + 1 RETURNING expirations - 1")
     tx.rows(_NOTE, (RUNS_INO, number % KEPT, ino, name, tx.tick()))
-
-
-def displaced(database: Database, ino: int) -> list[bytes]:
-    """The keys of what comes back when the object `ino` goes, the newest first."""
-    rows = database.rows(_WAITING, (ino,))
-    return [nodes.path_of(database, parent, name).split(b"/", 2)[2] for parent, name, _ in rows]
 
 
 def restored(tx: Transaction, scope: int, ino: int) -> None:

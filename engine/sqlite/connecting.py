@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import apsw.sqlite_extra
@@ -23,12 +24,15 @@ from engine.errors import (
     UnavailableError,
 )
 
+Found = TypeVar("Found")
+
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction before UnavailableError."""
 
 _ONCE_MORE_S = 0.01
 _ANOTHER_WAIT_S = 1.0
 """Two looks that are so far apart do not belong to one wait."""
+_LOOK_AGAIN_S = 0.002
 _CACHE_KIB = 16 * 1024
 _DISTRUST = (
     (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
@@ -107,6 +111,20 @@ class _Patience:
     def had_it(self) -> None:
         """The lock was had."""
         self._in_vain = -math.inf
+
+
+def until_free(step: Callable[[], Found], until: float) -> Found:
+    """Do what SQLite refuses at once where somebody else has a lock, whatever the patience of the connection.
+
+    Until that time of time.monotonic(): then the step's error is raised.
+    """
+    while True:
+        try:
+            return step()
+        except (apsw.BusyError, UnavailableError):
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_AGAIN_S)  # SQLite tells nobody when a lock is free
 
 
 def open_file(path: Path | None, flags: int) -> apsw.Connection:

@@ -15,9 +15,9 @@ from typing import Any
 
 import apsw
 
-from engine.errors import DamagedError, InternalError, StoreError, UnavailableError
+from engine.errors import DamagedError, InternalError, StoreError
 from engine.sqlite import connecting
-from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, translate, until_free
 from engine.sqlite.files import PAGE_BYTES
 from engine.sqlite.log import Log
 from engine.sqlite.slots import Slots
@@ -211,16 +211,8 @@ class Database:
         self.rows(f"PRAGMA page_size = {PAGE_BYTES}")
         with self._mine() as connection:
             connection.reserve_bytes("main", CHECKSUM_BYTES)  # of a new file; one that exists keeps what it has
-        until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-        while True:
-            try:
-                self.rows("PRAGMA journal_mode = WAL")
-                return
-            except UnavailableError:
-                # With a lock of its own that the others wait for, SQLite does not wait for theirs.
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.005)
+        # With a lock of its own that the others wait for, SQLite does not wait for theirs.
+        until_free(lambda: self.rows("PRAGMA journal_mode = WAL"), time.monotonic() + BUSY_TIMEOUT_MS / 1000)
 
     @property
     def checksum_bytes(self) -> int:

@@ -11,7 +11,7 @@ import apsw
 
 from engine import disk
 from engine.errors import InternalError, OutOfSpaceError, StoreError, UnavailableError
-from engine.sqlite.connecting import BUSY_TIMEOUT_MS, open_file, translate
+from engine.sqlite.connecting import BUSY_TIMEOUT_MS, open_file, translate, until_free
 from engine.sqlite.files import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _ROUNDS = 4
 _PAGES_UNDER_LOCK = 64
 """With how many pages left to write back everybody is made to wait for the rest."""
 _COPY_BYTES = 1024 * 1024
-_LOOK_AGAIN_S = 0.002
 
 
 class Log:
@@ -99,16 +98,15 @@ class Log:
     def _write_back(self, connection: apsw.Connection, finish: int) -> None:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("PRAGMA user_version").fetchall()  # a connection that never read knows of no log
-        # SQLite waits for nobody who writes it back at the same time. It is done then, unless the log must be shorter.
-        until = time.monotonic()
-        if finish != apsw.SQLITE_CHECKPOINT_PASSIVE:
-            until += self._database.writes.patience_s
+        # SQLite does not wait for who writes it back at the same time. It is done then, unless the log must be shorter.
+        patience_s = 0.0 if finish == apsw.SQLITE_CHECKPOINT_PASSIVE else self._database.writes.patience_s
+        until = time.monotonic() + patience_s
         for _ in range(_ROUNDS):
-            pages, done = _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE, until)
+            pages, done = until_free(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE), until)
             if pages - done < _PAGES_UNDER_LOCK:
                 break
         with self._database.writes.lock:
-            _checkpoint(connection, finish, until)
+            until_free(lambda: connection.wal_checkpoint(mode=finish), until)
             self._pages = 0
 
     def _mend(self) -> None:
@@ -156,14 +154,3 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _checkpoint(connection: apsw.Connection, mode: int, until: float) -> tuple[int, int]:
-    """Returns the pages of the log, and how many of them are written back. Raises apsw.Error."""
-    while True:
-        try:
-            return connection.wal_checkpoint(mode=mode)
-        except apsw.BusyError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(_LOOK_AGAIN_S)
