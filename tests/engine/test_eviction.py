@@ -273,6 +273,17 @@ def test_what_was_displaced_stays_gone_when_its_directory_left_the_pipeline(stor
     check_nothing_left(store)
 
 
+def test_what_is_put_anew_in_a_directory_that_left_the_pipeline(store: Store, app: ScopeName) -> None:
+    """What makes way for it has nothing to do with the pipeline that its name was evicted from."""
+    store.create_pipeline(OTHER.name, 2)
+    put(store, OTHER, b"x", b"y")
+    put(store, app, b"a/1", b"2", b"3", b".tmp")
+    rename(store, app, b"a", b"a", OTHER)
+    assert put(store, OTHER, b"a/1") == [b"pipeline/other/x"]
+    assert delete(store, app, b".tmp") == []
+    assert delete(store, OTHER, b"a/1") == [b"pipeline/other/x"]
+
+
 def test_a_victim_takes_what_it_had_displaced_with_it(store: Store, app: ScopeName) -> None:
     store.set_limit(app.name, 1)
     put(store, app, b"1", b"2", b"3")

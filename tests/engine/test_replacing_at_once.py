@@ -1,9 +1,7 @@
 """Several programs that replace keys of a full pipeline at once, each by a temporary name: that costs no other key."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -32,7 +30,7 @@ def run(store: Store, limit: int, by_age: str, steps: str) -> list[list[str]]:
     for key in by_age:
         store.put_object(scope, key.encode(), b"old")
     found = []
-    for step in filter(None, map(str.strip, steps.split(","))):
+    for step in steps.split(", "):
         what, key = step.split()
         STEPS[what](store, scope, key)
         found.append([each.decode() for each in keys(store, scope)])
@@ -62,13 +60,12 @@ def test_no_key_is_lost(store: Store, by_age: str, steps: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def one_store() -> Iterator[Store]:
-    with tempfile.TemporaryDirectory() as directory:
-        stores = Stores(Path(directory))
-        try:
-            yield stores.open()
-        finally:
-            stores.finish()
+def one_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    stores = Stores(tmp_path_factory.mktemp("store"))
+    try:
+        yield stores.open()
+    finally:
+        stores.finish()
 
 
 @st.composite

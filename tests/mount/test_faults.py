@@ -38,9 +38,9 @@ index, byte = open(sys.argv[1], "r+b"), int(sys.argv[2])
 while True:
     fcntl.lockf(index, fcntl.LOCK_EX, 1, byte)
     print("held", flush=True)
-    time.sleep(0.5)
+    time.sleep(0.5)  # a slow disk
     fcntl.lockf(index, fcntl.LOCK_UN, 1, byte)
-    time.sleep(0.05)
+    time.sleep(0.05)  # now others may
 """
 
 
@@ -216,16 +216,17 @@ def test_a_write_that_failed_leaves_nothing_to_be_published(faulty_mount: Faulty
     lives(faulty_mount, directory)
 
 
-def test_an_exception_on_the_way_to_the_private_inode(faulty_mount: Faulty) -> None:
+@pytest.mark.parametrize("flags", ["os.O_WRONLY | os.O_TRUNC", "os.O_RDWR"])
+def test_an_exception_on_the_way_to_the_private_inode(faulty_mount: Faulty, flags: str) -> None:
     """Who failed to open a name for writing is not shown by it what another process is writing there."""
-    key = make_tree(faulty_mount, "on-the-way") / "k"
+    key = make_tree(faulty_mount, f"on-the-way.{len(flags)}") / "k"
     before = key.stat()
     faulty_mount.arm("fusefs.opening:Opening.new_copy")
     with refused(errno.EIO):
         os.open(key, PUT)
     assert faulty_mount.happened
     with Other() as other:
-        other("fd = os.open(path, os.O_WRONLY | os.O_TRUNC)", path=str(key))
+        other(f"fd = os.open(path, {flags})", path=str(key))
         assert (key.stat().st_size, key.stat().st_mtime_ns) == (3, before.st_mtime_ns)
         other("os.write(fd, b'longer')")
         assert (key.stat().st_size, key.stat().st_mtime_ns) == (3, before.st_mtime_ns)

@@ -5,7 +5,6 @@ firewall. Containers get no network. Only root can start one.
 """
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +28,6 @@ _NAME = "engine"
 _RUN = "run"
 PLUGINS = Path("/run/docker/plugins")
 """Where every engine of a machine looks for plugins."""
-_PLUGIN = re.compile(r"fusefs-test-(\d+)")
 _ENGINE = (b"dockerd", b"containerd", b"containerd-shim", b"containerd-shim-runc-v2")
 
 
@@ -176,8 +174,11 @@ def sweep() -> list[Path]:
 
 def _sweep_plugins() -> list[Path]:
     """An engine that finds a dead plugin looks for it for 15 seconds before each container with a volume."""
-    found = [(path, _PLUGIN.fullmatch(path.stem)) for path in PLUGINS.glob("*.sock")]
-    dead = sorted(path for path, run in found if run is not None and run_is_over(int(run[1])))
+    dead = [
+        path
+        for path in PLUGINS.glob("*.sock")
+        if (owner := owner_of(Path(path.name))) is not None and run_is_over(owner)
+    ]
     for path in dead:
         path.unlink(missing_ok=True)  # another run may sweep at the same time
     return dead

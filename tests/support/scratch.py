@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fusefs.bare import release
 
-_DIRECTORY = re.compile(r"fusefs-test-(\d+)-[^/]*")
+_OURS = re.compile(r"fusefs-test-(\d+)\b")
 _MNT_FORCE = 1
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -107,8 +107,8 @@ def sweep(process: int | None = None) -> list[Path]:
 
 
 def owner_of(path: Path) -> int | None:
-    """The process id of the run in whose directory a path lies; None elsewhere."""
-    found = _DIRECTORY.search(str(path))
+    """The process id of the run in whose directory a path lies, or whose it is by its name; None elsewhere."""
+    found = _OURS.search(str(path))
     return int(found[1]) if found else None
 
 

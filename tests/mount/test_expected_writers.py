@@ -1,0 +1,43 @@
+"""Who was told to look a name up again in order to write it, and does not come."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from engine import ScopeName, open_store
+from engine.config import ObjectStoreSettings
+from fusefs.background import Background
+from fusefs.callers import Caller
+from fusefs.opening import Opening
+from fusefs.pulse import Pulse
+from fusefs.scope import Scope
+from fusefs.state import MountState, StaleError
+from tests.support.stores import node
+
+APP = ScopeName.pipeline("app")
+GONE, WRITER = Caller(101, 0, 0), Caller(102, 0, 0)
+PUT = os.O_WRONLY | os.O_TRUNC
+
+
+@pytest.mark.trio
+async def test_it_is_not_shown_what_another_writes(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """It has the private inode by its name for a while, but as what it would begin with."""
+    pulse = Pulse(60, lambda: None)
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        store.create_pipeline(APP.name)
+        store.put_object(APP, b"k", b"old")
+        published = node(store, APP, b"k")
+        state = MountState(store, Scope(), pulse)
+        state.nursery, state.background = nursery, Background(nursery, pulse)
+        opening = Opening(state)
+        for caller in (GONE, WRITER):
+            with pytest.raises(StaleError):
+                opening.open(published.ino, PUT, caller)
+        writers = state.writers.at(published.parent, b"k")
+        assert writers is not None
+        opening.open(writers.ino, PUT, WRITER)
+        assert writers.as_node(WRITER.pid).size == 0
+        shown = writers.as_node(GONE.pid)
+        assert (shown.size, shown.mtime_ns) == (3, published.mtime_ns)
