@@ -13,6 +13,7 @@ from fusefs.errors import MountError
 from fusefs.mountinfo import mount_at
 from fusefs.mountpoint import unmount
 from fusefs.presence import server, wait_gone
+from tests.support.mounting import kill_daemon
 from tests.support.scratch import detach, make_directory, remove_directory
 from tests.support.scratch import mount_at as fuse_mount_at
 from tests.support.waiting import wait_until
@@ -110,9 +111,7 @@ def test_mounting_twice(mounted: Path, process: Process, tmp_path: Path) -> None
 def test_mounting_over_a_dead_mount_just_works(mounted: Path, process: Process) -> None:
     (mounted / "run/1").mkdir()
     (mounted / "run/1/k").write_bytes(b"v")
-    pid = daemon_of(mounted)
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: ended(pid))
+    kill_daemon(daemon_of(mounted))
     with pytest.raises(OSError, match="not connected"):
         os.listdir(mounted)
     done = process("mount", str(mounted))
