@@ -15,7 +15,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -120,16 +120,14 @@ def path_of(store: Path, session: int) -> Path:
     return Path(f"{store}-puts-{session}")
 
 
-def remove_forgotten(store: Path, sessions: set[int]) -> None:
-    """Delete the journals of sessions that are in the list no more: their recoverer died before it could."""
-    for _, path in forgotten(store, sessions):
-        with suppress(OSError):
-            path.unlink()
+def forgotten(store: Path, sessions: Callable[[], set[int]]) -> Iterator[tuple[int, Path]]:
+    """The journals beside a store whose sessions are in the list no more: their recoverer died before it removed them.
 
-
-def forgotten(store: Path, sessions: set[int]) -> Iterator[tuple[int, Path]]:
-    """The journals beside a store that are of none of these sessions, by session."""
-    return ((session, path) for session, path in beside(store) if session not in sessions)
+    `sessions` reads the list, after the files were looked for: a session is in the list before it has a journal.
+    """
+    found = list(beside(store))
+    listed = sessions()
+    return ((session, path) for session, path in found if session not in listed)
 
 
 def beside(store: Path) -> Iterator[tuple[int, Path]]:

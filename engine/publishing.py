@@ -215,5 +215,6 @@ class Publisher:
     def tidy(self) -> None:
         """Delete what recoveries that were interrupted have left beside the store."""
         if self._database.path is not None:
-            sessions = {number for (number,) in self._database.rows("SELECT id FROM session")}
-            journal.remove_forgotten(self._database.path, sessions)
+            for _, path in journal.forgotten(self._database.path, self._contents.sessions.listed):
+                with suppress(OSError):
+                    path.unlink()

@@ -43,10 +43,13 @@ class Sessions:
             locks.take(self._lock_file(), fcntl.F_WRLCK, number)
         return int(number)
 
+    def listed(self) -> set[int]:
+        """All that are in the list, those too whose processes are gone."""
+        return {number for (number,) in self._database.rows("SELECT id FROM session")}
+
     def dead(self) -> list[int]:
         """The sessions whose processes are gone."""
-        numbers = [row[0] for row in self._database.rows("SELECT id FROM session WHERE id <> ?", (self.own,))]
-        return [number for number in numbers if not locks.is_taken(self._lock_file(), number)]
+        return [number for number in sorted(self.listed() - {self.own}) if not locks.is_taken(self._lock_file(), number)]
 
     @again_when_full
     def end(self) -> None:

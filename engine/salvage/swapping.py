@@ -94,7 +94,7 @@ def keep(path: Path, sessions: set[int], lost: list[bytes], tell: Tell) -> list[
             files[-1].touch(0o600)
             files[-1].write_bytes(b"".join(name + b"\n" for name in lost))
         others = {log.path_of(path): log.path_of(kept)}
-        for session, forgotten in journal.forgotten(path, sessions):
+        for session, forgotten in journal.forgotten(path, lambda: sessions):
             others[forgotten] = journal.path_of(kept, session)
         for source, target in others.items():
             if source.exists():

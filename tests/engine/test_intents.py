@@ -164,6 +164,24 @@ def test_the_journal_of_a_session_that_is_gone(store: Store, stores: Stores) -> 
     assert other.exists()
 
 
+def test_a_session_that_begins_while_another_store_is_tidied(
+    store: Store, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal is not taken for a forgotten one because the list of sessions is older than it."""
+    other = stores.open()
+    put, draft = new_put(store, directory(store, APP), b"closed"), new_draft(store, b"value")
+    listed = other.sessions.listed
+
+    def and_then_another_begins() -> set[int]:
+        sessions = listed()
+        store.publisher.prepare(put, draft, 1)
+        return sessions
+
+    monkeypatch.setattr(other.sessions, "listed", and_then_another_begins)
+    other.publisher.tidy()
+    assert len(journals(stores)) == 1
+
+
 def test_others_see_at_once_what_is_published_later(store: Store, stores: Stores) -> None:
     """With another process at the store, nobody keeps the lock that it may be waiting for."""
     other = stores.open()
