@@ -13,7 +13,7 @@ from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.processes import end, start_python
 from tests.support.shared_mount import listed
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_for_upkeep
 
 pytestmark = pytest.mark.mount
 
@@ -237,8 +237,8 @@ def test_space_is_reused(make_mount: MakeMount) -> None:
     (store.pipeline / "p").mkdir()
     for seed in range(10):
         last = written(store.pipeline / "p/k", seed, 50 * MIB)
-        time.sleep(0.3)  # upkeep comes by
-    wait_until(lambda: store_bytes(store) < 200 * MIB)
+        wait_for_upkeep(store.store_path)
+    assert store_bytes(store) < 200 * MIB
     store.unmount()
     assert store_bytes(store) < 200 * MIB
     store.mount()

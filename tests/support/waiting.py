@@ -2,6 +2,15 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from engine.sqlite.database import Database
+
+_UPKEEP = (
+    "SELECT EXISTS (SELECT 1 FROM doomed) OR EXISTS (SELECT 1 FROM change)"
+    " OR EXISTS (SELECT 1 FROM free_slot WHERE ripe = 0)"
+)
 
 
 def wait_until(done: Callable[[], bool], seconds: float = 20) -> None:
@@ -10,3 +19,9 @@ def wait_until(done: Callable[[], bool], seconds: float = 20) -> None:
     while not done():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)
+
+
+def wait_for_upkeep(store: Path) -> None:
+    """Return once the daemon of a store has deleted all that is to be deleted, and given its space back."""
+    with closing(Database(store, read_only=True)) as database:
+        wait_until(lambda: not database.value(_UPKEEP))
