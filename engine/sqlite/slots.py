@@ -166,15 +166,16 @@ class Slots:
         """
         if self._path is None or not self._path.exists():
             return False
-        rows = self._database.rows("SELECT number FROM free_slot WHERE ripe = 0 LIMIT ?", (_RIPEN_AT_ONCE,))
-        if not rows:
-            return False
         fd = self._open(os.O_RDWR)
         try:
             try:
                 locks.take(fd, fcntl.F_WRLCK)
             except OSError:
-                return False  # somebody reads
+                return False  # somebody reads, or another process does the same
+            # Only now: what another process has made ripe may be in use again.
+            rows = self._database.rows("SELECT number FROM free_slot WHERE ripe = 0 LIMIT ?", (_RIPEN_AT_ONCE,))
+            if not rows:
+                return False
             self._database.log.sync()
             for (number,) in rows:
                 self._punch(number)

@@ -102,6 +102,31 @@ def test_nothing_ripens_before_the_log_is_synced(store: Store, monkeypatch: pyte
     assert free(store, ripe=True) == set()
 
 
+def test_what_another_process_used_again_does_not_ripen(
+    store: Store, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one was quicker just before this one has the lock: its new value is not punched out of the file."""
+    other = stores.open()
+    put(store, b"old", content(1))
+    old = replace(store, b"old", b"small")
+    wanted = content(2)
+    take = locks.take
+
+    def overtaken(fd: int, kind: int) -> None:
+        monkeypatch.setattr(locks, "take", take)
+        other.database.slots.ripen()
+        put(other, b"new", wanted)
+        other.sync()
+        take(fd, kind)
+
+    monkeypatch.setattr(locks, "take", overtaken)
+    assert not store.database.slots.ripen()
+    assert locks.take is take
+    assert slots_of(store, b"new") <= old
+    assert value(store, APP, b"new") == wanted
+    assert free(store, ripe=True) == old - slots_of(store, b"new")
+
+
 def test_a_value_is_synced_before_anything_refers_to_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     sync = Slots.sync
