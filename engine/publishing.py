@@ -201,7 +201,6 @@ class Publisher:
                 tx = Transaction(self._database, self._contents.sessions.own)
                 put = self._intents.acknowledged(tx, key)
                 fulfilled = self._intents.fulfil(key)
-                put.ino = tx.new_number()  # others may have the private inode open
                 node = self._recovery.publish(tx, put)
                 self._intents.seen_to(fulfilled)
             self._intents.note(fulfilled)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import journal
-from engine.catalog import nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
@@ -92,14 +91,19 @@ class Recovery:
             left[put.ino, handle] = number, put
         in_order = [item for _, item in sorted(left.values(), key=lambda item: item[0])]
         return [
-            item if isinstance(item, Put) else self._kept(item)
+            item if isinstance(item, Put) else self._kept(tx, item)
             for item in in_order
             if isinstance(item, Put) or item.put is not None
         ]
 
-    def _kept(self, entry: Entry) -> Put:
-        """The Put of a journal's entry, its value kept as others are."""
+    def _kept(self, tx: Transaction, entry: Entry) -> Put:
+        """The Put of a journal's entry, its value kept as others are.
+
+        It has a new number: after a power cut the catalog may be older than the journal, and know nothing of its own.
+        """
         put = entry.as_put()
+        if put.content:
+            put.content = tx.new_number()
         self._contents.keep_small(put.content, entry.value)
         return put
 
@@ -113,9 +117,8 @@ class Recovery:
             tx.drop_content(put.content)
             return content, old.size + put.size
 
-        if nodes.by_ino(self._database, put.ino) is not None:
-            # Several writers of one name shared its inode; the object takes a number that nothing else has.
-            put.ino = tx.new_number()
+        # Several writers of one name may have shared its inode, and others have it open.
+        put.ino = tx.new_number()
         tx.rows("SAVEPOINT recovered_put")
         try:
             node, _ = catalog_puts.put(tx, put, join)

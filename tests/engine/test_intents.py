@@ -29,6 +29,15 @@ def release(put, draft, intent):
     store.publisher.publish(put, draft, intent, later=True)
 """
 
+ON_THE_DISK = """
+import shutil
+
+def on_the_disk():
+    store.sync()
+    for ending in ("", "-wal"):
+        shutil.copyfile(sys.argv[1] + ending, sys.argv[1] + ending + ".synced")
+"""
+
 
 @pytest.fixture
 def store(stores: Stores) -> Store:
@@ -137,6 +146,44 @@ release(*close(b"other", b"value"))
 """,
     )
     assert values(store, APP) == {b"k": b"small" + b"large" * 50_000, b"other": b"value"}
+    check_nothing_left(store)
+
+
+# What a power cut leaves
+
+
+def after_power_cut(stores: Stores, program: str) -> Store:
+    """As `after_death`, with the catalog as it was when `program` called `on_the_disk()`: the journal is newer."""
+    stores.close(stores.open())
+    run_process(OPEN + ON_THE_DISK + program + "\ndie()", str(stores.path), expected=-9)
+    for ending in ("", "-wal"):
+        stores.path.with_name(f"{stores.path.name}{ending}.synced").replace(f"{stores.path}{ending}")
+    stores.path.with_name(f"{stores.path.name}-shm").unlink()
+    return stores.open()
+
+
+def test_numbers_that_the_catalog_does_not_know_of(store: Store, stores: Stores) -> None:
+    """They are given out again: what was recovered keeps its value all the same."""
+    stores.close(store)
+    store = after_power_cut(
+        stores,
+        """
+release(*close(b"synced", b"1"))
+store.publisher.settle()
+on_the_disk()
+for _ in range(1024):
+    store.contents.numbers.take()
+for number in range(20):
+    close(b"old%d" % number, b"value %d" % number)
+""",
+    )
+    wanted = {b"synced": b"1"} | {b"old%d" % number: b"value %d" % number for number in range(20)}
+    assert values(store, APP) == wanted
+    top = directory(store, APP)
+    opened = [(new_put(store, top, b"new%d" % number), new_draft(store, b"newer %d" % number)) for number in range(20)]
+    for put, draft in opened:
+        store.publisher.publish(put, draft)
+    assert values(store, APP) == wanted | {b"new%d" % number: b"newer %d" % number for number in range(20)}
     check_nothing_left(store)
 
 
