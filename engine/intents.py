@@ -79,6 +79,7 @@ class Intents:
     def _belongs_in_table(self, key: Key, put: Put, draft: Draft) -> bool:
         return (
             draft.large is not None
+            or draft.registered  # which ends in the same transaction
             or put.how is How.CREATE
             or key in self._in_table
             or not self._journaled

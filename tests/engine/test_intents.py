@@ -12,7 +12,7 @@ from engine.errors import NotFoundError, OutOfSpaceError
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
 from tests.support.invariants import check_nothing_left, check_store
-from tests.support.stores import Stores, directory, keys, new_draft, new_put, run_process, values
+from tests.support.stores import Stores, directory, keys, new_draft, new_put, reclaim_all, run_process, values
 
 APP = ScopeName.pipeline("app")
 OPEN = """
@@ -131,6 +131,26 @@ store.publisher.abandon(draft, put.ino, 1)
 """,
     )
     assert values(store, APP) == {b"changed": b"later!"}
+    check_nothing_left(store)
+
+
+def test_an_intent_that_was_withdrawn_from_the_table(store: Store, stores: Stores) -> None:
+    """Its value is a draft until it is acknowledged again; then it is not deleted with the drafts of the dead."""
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+put, draft, _ = close(b"k", b"value")
+release(*close(b"other", b"published meanwhile", 2))
+store.publisher.retract(put.ino, draft, 1)
+draft.write(draft.size, b" and more")
+store.publisher.prepare(put, draft, 1)
+release(*close(b"other", b"published once more", 2))
+store.publisher.settle()
+""",
+    )
+    reclaim_all(store)
+    assert values(store, APP) == {b"k": b"value and more", b"other": b"published once more"}
     check_nothing_left(store)
 
 
