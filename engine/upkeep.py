@@ -133,6 +133,7 @@ class Upkeep:
                     raise
                 return self._leave_damaged()
         elif free:
+            self._database.log.sync()  # else a power cut brings the names back of values that are gone
             self._delete(free, done)
             with self._database.joined():
                 self._forget(done)

@@ -1,12 +1,18 @@
 """What happens behind the scenes between several processes with one store: news, pins, deletion of values."""
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from engine import ScopeName, Store
 from engine.model import Attributes
+from engine.registry import BUILT_IN
 from engine.upkeep import News
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, node, reclaim_all, rename, start_process, value, values
+from tests.support.third_party.fusefs_dirstore import DirectoryEngine
 
 APP = ScopeName.pipeline("app")
 LARGE = b"large" * 50_000
@@ -259,6 +265,29 @@ store.close()
             assert process.returncode == 0, errors
     check_nothing_left(one)
     assert kept(one) == 0
+
+
+def test_another_engine_deletes_what_no_power_cut_brings_back(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUILT_IN, "dirstore", DirectoryEngine)
+    settings: dict[str, Any] = {"engine": "dirstore", "options": {"location": str(tmp_path / "values")}}
+    store = stores.open(**settings)
+    store.create_pipeline(APP.name)
+    disk = tmp_path / "disk"
+
+    def sync() -> None:
+        for ending in ("", "-wal"):
+            shutil.copyfile(f"{stores.path}{ending}", f"{disk}{ending}")
+
+    monkeypatch.setattr(store.database.log, "sync", sync)
+    store.put_object(APP, b"key", b"synced")
+    store.sync()
+    store.put_object(APP, b"key", b"not synced", force=True)
+    reclaim_all(store)
+    assert kept(store) == 1
+    after_a_power_cut = stores.open(path=str(disk), **settings)
+    assert value(after_a_power_cut, APP, b"key") in (b"synced", b"not synced")
 
 
 # In small steps
