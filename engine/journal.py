@@ -5,9 +5,13 @@ intent in the catalog is a transaction; like a commit it survives the death of t
 store makes what it stands for survive a power cut. The entries count for as long as the catalog does not say that they
 are seen to (`session.resolved`), and then the file is written from its beginning again.
 
-An entry is its length and the CRC of its bytes (two 32-bit numbers, little-endian), then a MessagePack array. Whatever
-does not check, is no Put, or has no higher number than the one before it, is left from before: the end, unless what is
-behind it shows that it was damaged.
+An entry is its length and the CRC of its bytes (two 32-bit numbers, little-endian), then these: the key of the journal
+and a MessagePack array. Whatever does not check, does not have the key, is no Put, or has no higher number than the one
+before it, is left from before: the end, unless what is behind it shows that it was damaged.
+
+The key is random, and nobody who puts values knows it. They are in the file as they are, and what is left of them from
+before may be found where an entry would begin: without the key they cannot be made to look like one. It is at the same
+place in every journal, that in the first entry. One that has its array there instead is older than keys.
 """
 
 import glob
@@ -17,6 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from operator import eq
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -34,7 +39,10 @@ _KEPT_BYTES = 64 * 1024
 _LONGEST = 256 * 1024
 """What no entry is longer than."""
 _ARRAY = b"\x95"
-"""How an entry begins: an array of five."""
+"""How the array of an entry begins: one of five."""
+_MARK = b"\xc1"
+"""How a key begins: what no MessagePack does."""
+_KEY_BYTES = 16
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """What SQLite keeps as an integer, and is never negative."""
@@ -77,6 +85,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Raises InternalError and OutOfSpaceError."""
         self.path = path
+        self._key = _MARK + os.urandom(_KEY_BYTES - len(_MARK))
         self._end = 0
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -90,7 +99,7 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Add an entry, or raise InternalError or OutOfSpaceError and leave the journal as it was."""
-        payload = _encoder.encode(entry)
+        payload = self._key + _encoder.encode(entry)
         data = memoryview(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
         offset = self._end
         try:
@@ -163,12 +172,13 @@ def examine(path: Path, seen_to: int) -> Found:
     except OSError as error:
         raise _failure(error) from error
     entries: list[Entry] = []
+    key = _key(data)
     offset, last = 0, -1
     crossed = damaged = False
     while offset < len(data):
-        found = _entry(data, offset)
+        found = _entry(data, offset, key)
         if found is None:
-            found = _behind_damage(data, offset, last)
+            found = _behind_damage(data, offset, key, last)
             crossed = True
         if found is None or found[0].number <= last:
             break
@@ -176,14 +186,25 @@ def examine(path: Path, seen_to: int) -> Found:
         last = entry.number
         entries.append(entry)
         damaged = damaged or (crossed and last > seen_to)
-    return Found(entries, damaged or _hides_entries(data, offset, max(last, seen_to)))
+    return Found(entries, damaged or _hides_entries(data, offset, key, max(last, seen_to), sure=bool(entries)))
 
 
 _At = tuple[Entry, int]
 """An entry, and where it ends."""
 
 
-def _entry(data: bytes, offset: int, length: int | None = None, *, mend: bool = False) -> _At | None:
+def _key(data: bytes) -> bytes:
+    """The key of a journal, damaged or not; empty where it has none."""
+    key = data[_HEADER.size : _HEADER.size + _KEY_BYTES]
+    return b"" if key.startswith(_ARRAY) else key
+
+
+def _has_key(payload: bytes, key: bytes) -> bool:
+    """Whether the key that an entry has is that of the journal, in which a part may be damaged."""
+    return not key or sum(map(eq, payload, key)) * 2 > _KEY_BYTES
+
+
+def _entry(data: bytes, offset: int, key: bytes, length: int | None = None, *, mend: bool = False) -> _At | None:
     """The entry that begins at an offset; with `mend` one that is wrong in one bit, too."""
     if offset + _HEADER.size > len(data):
         return None
@@ -195,30 +216,33 @@ def _entry(data: bytes, offset: int, length: int | None = None, *, mend: bool = 
         return None
     if zlib.crc32(payload) != crc:
         payload = crc32.mend(payload, crc) if mend and end - start < _LONGEST else None
+    if payload is None or not _has_key(payload, key):
+        return None
     try:
-        entry = None if payload is None else _decoder.decode(payload)
-        if entry is not None:
-            _check(entry)
+        entry = _decoder.decode(payload[len(key) :])
+        _check(entry)
     except (msgspec.DecodeError, InvalidError):
         return None
-    return None if entry is None else (entry, end)
+    return entry, end
 
 
-def _behind_damage(data: bytes, offset: int, above: int) -> _At | None:
+def _behind_damage(data: bytes, offset: int, key: bytes, above: int) -> _At | None:
     """What an entry that is damaged was, or else the one behind it; its number is above `above`."""
     if offset + _HEADER.size > len(data):
         return None
     length = _HEADER.unpack_from(data, offset)[0]
-    tries = [_entry(data, offset, mend=True), *(_entry(data, offset, length ^ 1 << bit) for bit in range(32))]
-    tries.append(_entry(data, offset + _HEADER.size + length))
+    tries = [_entry(data, offset, key, mend=True)]
+    tries += [_entry(data, offset, key, length ^ 1 << bit) for bit in range(32)]
+    tries.append(_entry(data, offset + _HEADER.size + length, key))
     return next((found for found in tries if found is not None and found[0].number > above), None)
 
 
-def _hides_entries(data: bytes, offset: int, above: int) -> bool:
-    """Whether there is an entry behind what is none. Not one to trust: it may be a part of a value."""
-    at = data.find(_ARRAY, offset + _HEADER.size + 1)
+def _hides_entries(data: bytes, offset: int, key: bytes, above: int, *, sure: bool) -> bool:
+    """Whether there is an entry behind what is none; unless the key is `sure`, it may be a part of a value."""
+    before = _HEADER.size + len(key)
+    at = data.find(_ARRAY, offset + before + 1)
     while at >= 0:
-        found = _entry(data, at - _HEADER.size)
+        found = _entry(data, at - before, key if sure else data[at - len(key) : at])
         if found is not None and found[0].number > above:
             return True
         at = data.find(_ARRAY, at + 1)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import ScopeName, Store, journal
@@ -11,6 +12,7 @@ from engine.catalog.puts import How, Put
 from engine.errors import NotFoundError, OutOfSpaceError
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
+from tests.fuzz.targets.journal import framed
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, keys, new_draft, new_put, reclaim_all, run_process, values
 
@@ -446,3 +448,28 @@ def test_what_is_left_behind_the_end_does_not_count(tmp_path: Path) -> None:
     written.restart()
     written.append(entry(4, b"other"))
     assert [found.number for found in journal.read(path)] == [4]
+
+
+@pytest.mark.parametrize("key", [b"", b"\xc1" + bytes(15)], ids=["none", "another"])
+def test_what_is_left_of_a_value_is_no_entry(tmp_path: Path, key: bytes) -> None:
+    """Whoever chooses the values must not be able to have something published by what is left of them."""
+    forged = framed(msgspec.msgpack.encode(entry(9, b"forged")), key)
+    path = tmp_path / "journal"
+    written = Journal(path)
+    written.append(entry(1, bytes(500) + forged))
+    at = path.read_bytes().index(forged)
+    written.restart()
+    written.append(entry(2, bytes(300)))
+    too_few = at - written.size
+    written.restart()
+    written.append(entry(2, bytes(300 + too_few)))
+    assert written.size == at
+    assert journal.examine(path, 1) == journal.Found([entry(2, bytes(300 + too_few))], False)
+
+
+def test_a_journal_without_a_key(tmp_path: Path) -> None:
+    """One that was written before there were keys."""
+    entries = [entry(number, b"value") for number in (1, 2)]
+    path = tmp_path / "journal"
+    path.write_bytes(b"".join(framed(msgspec.msgpack.encode(item), b"") for item in entries))
+    assert journal.read(path) == entries

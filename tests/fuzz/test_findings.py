@@ -17,7 +17,7 @@ from engine.config import ObjectStoreSettings
 from engine.errors import InternalError
 from fusefs.callers import Caller, holds
 from fusefs.mountinfo import parse_line
-from tests.fuzz.targets.journal import _framed
+from tests.fuzz.targets.journal import framed
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +88,7 @@ def test_an_entry_that_checks_and_is_no_put_is_the_end_of_a_journal(tmp_path: Pa
     """It was a ValueError or an OverflowError, at every opening of the store."""
     good = msgspec.msgpack.encode((1, 500, 1, PUT, b"value"))
     path = tmp_path / "journal"
-    path.write_bytes(_framed(good) + _framed(msgspec.msgpack.encode((2, 501, 1, put, b"value"))))
+    path.write_bytes(framed(good) + framed(msgspec.msgpack.encode((2, 501, 1, put, b"value"))))
     assert [entry.number for entry in journal.read(path)] == [1]
 
 

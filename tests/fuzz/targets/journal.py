@@ -25,12 +25,15 @@ WORDS = (
 )
 SEEDS = (
     b"\0" + bytes(16),
-    b"\1\1\x95\x01\x02\x03\xc0\xc4\x00",
+    b"\1\0\1\x95\x01\x02\x03\xc0\xc4\x00",
+    b"\1\1\1\x95\x01\x02\x03\xc0\xc4\x00",
     b"\2\3\0\0\0\0\0\0\0\0\1x",
     b"\2\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1",
+    b"\6\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1",
     b"\3\1\x95\x01\x02\x03\xc0\xc4\x00",
 )
 _SESSION = 7
+KEY = b"\xc1" + bytes(range(15))
 
 
 def run(data: bytes) -> None:
@@ -40,17 +43,20 @@ def run(data: bytes) -> None:
     if kind == 0:
         _read(source.rest())
     elif kind == 1:
-        _read(_raw_entries(source))
+        _read(_raw_entries(source, KEY if source.flag() else b""))
+    elif kind == 3:
+        _recover(_raw_entries(source, KEY), strange=True)
     else:
-        _recover(_raw_entries(source) if kind == 3 else _entries(source), strange=kind == 3)
+        _recover(_entries(source, KEY if kind < 6 else b""), strange=False)
 
 
-def _framed(payload: bytes) -> bytes:
-    return struct.pack("<II", len(payload), zlib.crc32(payload)) + payload
+def framed(payload: bytes, key: bytes = KEY) -> bytes:
+    """An entry that checks; without a key, one of a journal from before there were any."""
+    return struct.pack("<II", len(key + payload), zlib.crc32(key + payload)) + key + payload
 
 
-def _raw_entries(source: Source) -> bytes:
-    return b"".join(_framed(source.blob()) for _ in range(source.below(4) + 1)) + source.rest()
+def _raw_entries(source: Source, key: bytes) -> bytes:
+    return b"".join(framed(source.blob(), key) for _ in range(source.below(4) + 1)) + source.rest()
 
 
 def _read(content: bytes) -> list[Entry]:
@@ -67,9 +73,9 @@ def _read(content: bytes) -> list[Entry]:
     return entries
 
 
-def _entries(source: Source) -> bytes:
+def _entries(source: Source, key: bytes) -> bytes:
     """Entries of the right form, with any values."""
-    framed = []
+    found = []
     for number in range(source.below(6) + 1):
         times = [None if source.flag() else source.number() for _ in range(2)]
         xattrs = source.blob() if source.flag() else None
@@ -78,8 +84,8 @@ def _entries(source: Source) -> bytes:
         # A content that nothing else has, as whoever wrote it took its number for this alone.
         put = (source.below(6), home, source.name(), *owner, 1000 + number, *times, xattrs)
         entry = (number + source.below(2), 500 + source.below(4), source.below(3), put, source.blob())
-        framed.append(_framed(msgspec.msgpack.encode(entry)))
-    return b"".join(framed)
+        found.append(framed(msgspec.msgpack.encode(entry), key))
+    return b"".join(found)
 
 
 def _recover(content: bytes, *, strange: bool) -> None:
