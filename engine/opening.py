@@ -76,8 +76,6 @@ def _check_path(path: Path, *, create: bool) -> None:
         make_directory(path.parent)
         # For the owner alone, whatever the umask; SQLite gives its other files the same mode.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # Of a store that was deleted without it: nothing leads to what is in there any more.
-        path.with_name(f"{path.name}-data").unlink(missing_ok=True)
     except FileExistsError:
         return
     except OSError as error:

@@ -203,12 +203,22 @@ def _run_script(database: Database, script: str) -> None:
     database.rows(script)
 
 
+def _remove_old_data(path: Path) -> None:
+    """Delete the data file of a store that was deleted without it: nothing leads to what is in there any more."""
+    try:
+        path.with_name(f"{path.name}-data").unlink(missing_ok=True)
+    except OSError as error:
+        raise OpenError(f"cannot make a store at {path}: {error.strerror}") from error
+
+
 def _create(database: Database, engine: str, object_limit: int, run_expiry: int, max_object_size: int) -> None:
     now = time.time_ns()
     with database.write():
         # Somebody else may have made it while we waited for the lock.
         if database.value("SELECT count(*) FROM sqlite_master"):
             return
+        if database.path is not None:
+            _remove_old_data(database.path)
         _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
         database.rows(
             "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 1)",

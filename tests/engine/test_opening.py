@@ -98,6 +98,30 @@ def test_two_processes_that_make_one_store_at_once(stores: Stores) -> None:
     assert [info.name for info in stores.open().list_pipelines()] == [b"a", b"b", b"c", b"d"]
 
 
+def test_the_data_file_of_who_made_the_store_first_stays(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that of a store that was deleted goes."""
+    content = os.urandom(6_000_000)
+    (tmp_path / "value").write_bytes(content)
+    program = """
+store = open_store(ObjectStoreSettings(path=sys.argv[1]))
+store.create_pipeline(b"app")
+store.put_object(ScopeName.pipeline("app"), b"key", Path(sys.argv[2]).read_bytes())
+store.close()
+"""
+    close = os.close
+
+    def close_later(fd: int) -> None:
+        monkeypatch.undo()
+        close(fd)
+        run_process(program, str(stores.path), str(tmp_path / "value"))
+
+    monkeypatch.setattr(os, "close", close_later)  # of the empty file
+    store = stores.open()
+    assert value(store, APP, b"key") == content
+
+
 def test_the_memory_engine_needs_no_file(stores: Stores, tmp_path: Path) -> None:
     store = stores.open(engine="memory")
     store.create_pipeline(b"app")
