@@ -12,6 +12,7 @@ from pyfuse3 import FUSEError
 from engine.errors import DamagedError, InternalError, StoreError
 from fusefs.attributes import UnsupportedError
 from fusefs.errnos import errno_of
+from fusefs.opening import AccessError
 from fusefs.state import StaleError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def handler(function: Handler) -> Handler:
             return (yield from operations._serving.go_on(coroutine, trap))
         except StaleError:
             raise FUSEError(errno.ESTALE) from None
+        except AccessError:
+            raise FUSEError(errno.EACCES) from None
         except UnsupportedError:
             raise FUSEError(errno.ENOTSUP) from None
         except StoreError as error:

@@ -15,6 +15,10 @@ from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
 
+class AccessError(Exception):
+    """The mode of a file forbids its caller to open it (EACCES)."""
+
+
 class Opening:
     """How files of one mount are opened."""
 
@@ -25,7 +29,7 @@ class Opening:
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Node, bool]:
         """Open a name that the kernel believes free.
 
-        Returns the handle, the inode, and whether that inode is a private one. Raises StoreError.
+        Returns the handle, the inode, and whether that inode is a private one. Raises AccessError and StoreError.
         """
         check_part(name)
         self._state.scope.check_change(parent)
@@ -40,6 +44,9 @@ class Opening:
             raise ExistsError("the name is taken, or another writer has it open to create it")
         if node is not None and node.kind != Kind.OBJECT:
             raise IsDirectoryError("the name is taken by something that is no object")
+        there = node or (None if writers is None else writers.file)
+        if there is not None:
+            _check_access(there, flags, caller)
         if writers is None:
             writers = self._begin(parent, name, node, mode, caller.uid, caller.gid)
         if flags & os.O_ACCMODE == os.O_RDONLY:
@@ -230,6 +237,18 @@ class Opening:
         copy.origin = 0 if writers.base is None else writers.base.ino
         self._state.writers.hold(copy, content)
         return copy
+
+
+def _check_access(file: File | Node, flags: int, caller: Caller) -> None:
+    """As open(2) does: of what it believes to have created the kernel asks nobody's leave. Raises AccessError."""
+    if not caller.uid:
+        return
+    wanted = {os.O_RDONLY: 0o4, os.O_WRONLY: 0o2}.get(flags & os.O_ACCMODE, 0o6)
+    if flags & os.O_TRUNC:
+        wanted |= 0o2
+    kind_of_user = 6 if caller.uid == file.uid else 3 if caller.in_group(file.gid) else 0
+    if wanted & ~(file.mode >> kind_of_user):
+        raise AccessError
 
 
 def _how_to_open(flags: int, *, creates: bool) -> How:

@@ -85,6 +85,32 @@ def test_an_object_of_any_mode(twins: Twins, users: dict[str, User], who: str) -
     assert read["0o6"] == {**may, "alice": "EACCES", "carol": "done"}[who]
 
 
+CREATIONS = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_TRUNC]
+CREATIONS += [os.O_RDONLY | os.O_TRUNC]
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+def test_what_somebody_is_creating(twins: Twins, users: dict[str, User], who: str) -> None:
+    """With O_CREAT, although nobody else is shown the name yet: the same as of an object that is there."""
+
+    def steps(directory: Path) -> list[object]:
+        os.chown(directory, 0, TEAM)
+        directory.chmod(0o2777)
+        found = []
+        for mode, flags in itertools.product(OBJECT_MODES, CREATIONS):
+            path = str(directory / f"{mode:o}-{flags:o}")
+            users["alice"]("fd = os.open(path, os.O_RDWR | os.O_CREAT); os.fchmod(fd, mode)", path=path, mode=mode)
+            answer = users[who]("os.close(os.open(path, flags | os.O_CREAT, 0o666))", path=path, flags=flags)
+            found.append((oct(mode), flags, answer))
+            users["alice"]("os.close(fd)")
+        return found
+
+    found = twins.same(steps)
+    assert isinstance(found, list)
+    for mode, allowed in (("0o600", ("root", "alice")), ("0o60", ("root", "bob")), ("0o6", ("root", "carol"))):
+        assert (mode, os.O_RDWR, None if who in allowed else "EACCES") in found
+
+
 IN_A_DIRECTORY = """
 def in_a_directory(path):
     def done(step):

@@ -4,14 +4,24 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
-from engine.config import load_settings
+from engine import ScopeName, open_store
+from engine.config import ObjectStoreSettings, load_settings
 from engine.errors import InvalidError
+from engine.model import Attributes
+from fusefs.background import Background
+from fusefs.callers import Caller
 from fusefs.mountinfo import mount_at
+from fusefs.opening import AccessError, Opening
+from fusefs.pulse import Pulse
+from fusefs.scope import Scope
+from fusefs.state import MountState
 from tests.conftest import MakeMount
 from tests.posix.twins import User
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other
+from tests.support.stores import node
 
 pytestmark = pytest.mark.mount
 SETTINGS = {"options": ["--allow-other"]}
@@ -67,6 +77,43 @@ def test_a_store_for_everybody_shows_what_modes_allow(shared: MountedStore, run:
         assert alice(code, path=str(run / "private")) == "EPERM", code
     assert alice("open(path, 'w').write('mine')", path=str(run / "mine")) == 4
     assert (run / "private").read_text() == "secret"
+
+
+CREATIONS = ["os.O_RDWR", "os.O_RDONLY", "os.O_WRONLY | os.O_APPEND", "os.O_WRONLY | os.O_TRUNC"]
+
+
+@pytest.mark.parametrize("how", CREATIONS)
+def test_what_is_not_published_is_private_too(run: Path, users: dict[str, User], how: str) -> None:
+    """The kernel does not check who may open what it believes to have created."""
+    run.chmod(0o1777)
+    path = str(run / "private")
+    alice, bob = users["alice"], users["bob"]
+    alice("fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600); os.write(fd, b'secret')", path=path)
+    assert bob(f"os.open(path, os.O_CREAT | {how}, 0o666)", path=path) == "EACCES"
+    assert bob("os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)", path=path) == "EEXIST"
+    assert alice("os.pread(fd, 100, 0)") == b"secret"
+    alice("os.close(fd)")
+    assert (run / "private").read_text() == "secret"
+
+
+@pytest.mark.trio
+async def test_what_was_published_since_it_was_looked_up(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """The kernel found the name free, and asks to create it: by then it is a private object of somebody else."""
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        app = ScopeName.pipeline("app")
+        store.create_pipeline(app.name)
+        store.put_object(app, b"k", b"secret")
+        private = node(store, app, b"k")
+        store.tree.set_attributes(private.ino, Attributes(mode=0o640, uid=1001, gid=2000))
+        pulse = Pulse(60, lambda: None)
+        state = MountState(store, Scope(), pulse)
+        state.nursery, state.background = nursery, Background(nursery, pulse)
+        opening = Opening(state)
+        for caller, flags in ((Caller(0, 1002, 1002), os.O_RDONLY), (Caller(0, 1002, 2000), os.O_RDWR)):
+            with pytest.raises(AccessError):
+                opening.create(private.parent, b"k", 0o600, flags, caller)
+        for caller, flags in ((Caller(0, 1002, 2000), os.O_RDONLY), (Caller(0, 1001, 1001), os.O_RDWR)):
+            opening.create(private.parent, b"k", 0o600, flags, caller)
 
 
 def test_the_store_itself_is_out_of_reach(shared: MountedStore, users: dict[str, User]) -> None:
