@@ -18,6 +18,8 @@ from fusefs.pulse import Pulse
 
 LONG_S = 60.0
 """How long the kernel may keep entries and attributes without asking."""
+DIRECTORY_S = 0.5
+"""The same for the attributes of a directory: no news tell that another process changed what is in it."""
 
 _WAIT_AT_MOST_S = 5.0
 _READ_AHEAD_KIB = 1024
@@ -36,6 +38,8 @@ class KernelCache:
 
         One small number for both: the kernel may know millions of inodes.
         """
+        self._current: set[int] = set()
+        """The directories of which it may have the attributes as they are."""
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
@@ -54,6 +58,7 @@ class KernelCache:
             self._known[ino] = left
             return False
         self._known.pop(ino, None)
+        self._current.discard(ino)
         return True
 
     def knows(self, ino: int) -> bool:
@@ -90,6 +95,20 @@ class KernelCache:
                 pyfuse3.invalidate_inode(ino, attr_only=True)
             except OSError as error:
                 log.debug("attributes of inode %d were not cached: %s", ino, error)
+
+    def told_of_directory(self, ino: int) -> None:
+        """The kernel was told the attributes of a directory."""
+        self._current.add(ino)
+
+    def created_in(self, directory: int) -> None:
+        """The kernel drops the attributes by itself, with the answer to a CREATE."""
+        self._current.discard(directory)
+
+    def drop_directory(self, ino: int) -> None:
+        """What is in a directory changes without a request for that: as `drop_attributes`, if it may have them."""
+        if ino in self._current:
+            self._current.discard(ino)
+            self.drop_attributes(ino)
 
     async def drop(self, parent: int, name: bytes, ino: int) -> None:
         """Have an entry forgotten before this returns, or at least asked for, if its directory is busy for long.

@@ -21,7 +21,7 @@ from fusefs.handles import DirectoryHandle
 from fusefs.handling import handler
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
-from fusefs.packing import add_entries, caller, file, packed
+from fusefs.packing import add_entries, attribute_seconds, caller, file, packed
 from fusefs.publication import Publication
 from fusefs.serving import Serving
 from fusefs.state import MountState
@@ -160,6 +160,7 @@ class Operations(pyfuse3.Operations):
         self, parent: InodeT, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         handle, node, private = self._opening.create(parent, name, self._masked(mode, ctx), flags, caller(ctx))
+        self._state.kernel.created_in(parent)
         return file(handle, private), self._looked_up(node, 0.0 if private else self._names.timeout(node))
 
     @handler
@@ -265,5 +266,4 @@ class Operations(pyfuse3.Operations):
         if writers is not None:
             return packed(node, seconds, writers.attribute_seconds)
         self._state.remember(node)
-        # A name that is asked for every time still has attributes that stay right.
-        return packed(node, seconds, seconds or 1.0)
+        return packed(node, seconds, attribute_seconds(node.kind, seconds))

@@ -7,6 +7,7 @@ from pyfuse3 import EntryAttributes, FileInfo
 
 from engine.model import Kind, Node, NodeRow
 from fusefs.callers import Caller
+from fusefs.kernel import DIRECTORY_S
 
 _FILE_TYPE: dict[int, int] = {Kind.DIRECTORY: stat.S_IFDIR, Kind.OBJECT: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK}
 _BLOCK_BYTES = 512
@@ -22,6 +23,12 @@ def caller(ctx: pyfuse3.RequestContext) -> Caller:
 def file(handle: int, private: bool) -> FileInfo:
     """The answer to an open. What is private goes past the page cache, so that it is never shown to readers."""
     return FileInfo(fh=handle, direct_io=private, keep_cache=not private)
+
+
+def attribute_seconds(kind: int, seconds: float) -> float:
+    """For how long the kernel may keep attributes of what is published; `seconds`: the same for the name."""
+    # A name that is asked for every time still has attributes that stay right.
+    return DIRECTORY_S if kind == Kind.DIRECTORY else seconds or 1.0
 
 
 def packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
@@ -53,11 +60,11 @@ def add_entries(token: pyfuse3.ReaddirToken, rows: list[NodeRow], seconds: float
     """
     entry, add = EntryAttributes(), pyfuse3.readdir_reply
     entry.entry_timeout = seconds
-    # A name that is asked for every time still has attributes that stay right.
-    entry.attr_timeout = seconds or 1.0
     entry.st_blksize = _PREFERRED_BYTES
+    object_seconds = attribute_seconds(Kind.OBJECT, seconds)
     added = 0
     for ino, _, name, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, _, _, _, _ in rows:
+        entry.attr_timeout = object_seconds if kind else DIRECTORY_S
         entry.st_ino = ino
         entry.st_mode = _FILE_TYPE[kind] | mode
         entry.st_uid = uid

@@ -61,6 +61,7 @@ class Publication:
         writers = handle.writers
         if writers.base is None or self._is_gone(writers):
             # The name is new, or has lost what it stood for: others may have to make way.
+            self._state.kernel.drop_directory(writers.parent)
             victims = self._state.store.tree.next_victims(writers.parent)
             if victims or handle.at_risk:
                 await self._expose(handle, victims)
@@ -130,7 +131,9 @@ class Publication:
         published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
         copy.origin = published.node.ino
-        if published.replaced is not None:
+        if published.replaced is None:
+            self._state.kernel.drop_directory(writers.parent)
+        else:
             self._state.retire(published.replaced)
         if self._state.kernel.knows(ino):
             # Known by the private inode's number, without a look-up of what is published now.

@@ -119,7 +119,7 @@ class MountState:
     def remember(self, node: Node) -> None:
         """The kernel has looked up what is published."""
         if node.kind == Kind.DIRECTORY:
-            self.directories[node.ino] = node
+            self._remember_directory(node)
             return
         self._recent[node.ino] = node
         self._limit_recent()
@@ -128,11 +128,15 @@ class MountState:
         """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
         self.kernel.listed([row[0] for row in rows], cached=cached)
         for row in [row for row in rows if row[4] == _DIRECTORY]:
-            self.directories[row[0]] = Node._make(row)
+            self._remember_directory(Node._make(row))
         self._listed.append(rows)
         self._listed_count += len(rows)
         while self._listed_count > _REMEMBERED:
             self._listed_count -= len(self._listed.popleft())
+
+    def _remember_directory(self, node: Node) -> None:
+        self.directories[node.ino] = node
+        self.kernel.told_of_directory(node.ino)
 
     def _limit_recent(self) -> None:
         if len(self._recent) > _REMEMBERED:

@@ -151,6 +151,21 @@ def test_attributes(pipeline: Path, there: Path) -> None:
     soon(lambda: os.listxattr(there / "k") == ["user.a"])
 
 
+def test_the_time_of_a_directory(pipeline: Path, there: Path) -> None:
+    (pipeline / "old").write_text("v")
+    soon(lambda: cached(there) == ["old"])
+    changes: list[Callable[[], object]] = [
+        lambda: (pipeline / "new").write_text("v"),
+        lambda: os.unlink(pipeline / "new"),
+        lambda: (pipeline / "d").mkdir(),
+        lambda: os.rename(pipeline / "old", pipeline / "renamed"),
+        lambda: (pipeline / "link").symlink_to("renamed"),
+    ]
+    for change in changes:
+        change()
+        soon(lambda: os.stat(there).st_mtime_ns == os.stat(pipeline).st_mtime_ns)
+
+
 def test_an_expired_run(shared: MountedStore, other: MountedStore) -> None:
     shared.cli("run", "start", "x1", "--pipeline", "none-such", exit_code=None)
     (shared.run / "a").mkdir()

@@ -87,6 +87,17 @@ def test_directories_change_with_what_is_in_them(pipeline: Path) -> None:
     assert seen == sorted(set(seen))
 
 
+@pytest.mark.parametrize("publish", ["os.close(fd)", "os.fsync(fd)"])
+def test_a_directory_that_was_looked_at_while_a_key_was_written(pipeline: Path, publish: str) -> None:
+    """A Put moves its directory's mtime, also when somebody had it shown before the new name was published."""
+    with Other() as other:
+        other("fd = os.open(path, os.O_CREAT | os.O_WRONLY); os.write(fd, b'v')", path=pipeline / "k")
+        before = pipeline.stat().st_mtime_ns
+        assert pipeline.stat().st_mtime_ns == before
+        other(publish)
+        assert pipeline.stat().st_mtime_ns > before
+
+
 def test_times_of_the_tree_are_recent(pipeline: Path) -> None:
     """Directories have times too, not 1970."""
     for path in (pipeline, pipeline.parent, pipeline.parent.parent):
