@@ -49,7 +49,8 @@ class Sessions:
 
     def dead(self) -> list[int]:
         """The sessions whose processes are gone."""
-        return [number for number in sorted(self.listed() - {self.own}) if not locks.is_taken(self._lock_file(), number)]
+        others = sorted(self.listed() - {self.own})
+        return [number for number in others if not locks.is_taken(self._lock_file(), number)]
 
     @again_when_full
     def end(self) -> None:
