@@ -65,6 +65,7 @@ class Intents:
         """Make sure that `put` is not lost from now on, and has its room. The draft is settled. Raises StoreError."""
         key = put.ino, handle
         put.size = draft.size
+        self._bound_journal()  # first: it may move an older intent of the key to the table
         if self._belongs_in_table(key, put, draft):
             self._keep_in_table(key, put, draft)
             return
@@ -254,9 +255,12 @@ class Intents:
             session = self._contents.sessions.ensure()
             assert self._database.path is not None
             self._journal = Journal(journal.path_of(self._database.path, session))
-        if self._journal.size > _LONGEST_JOURNAL and not self._unsure:
-            self._empty()
         return self._journal
+
+    def _bound_journal(self) -> None:
+        """Begin it again when it has become long."""
+        if self._journal is not None and self._journal.size > _LONGEST_JOURNAL and not self._unsure:
+            self._empty()
 
     def _empty(self) -> None:
         """Move everything to the table, and begin the journal again."""

@@ -88,7 +88,11 @@ class Recovery:
         for entry in entries:
             left[entry.ino, entry.handle] = entry.number, entry
         for number, handle, put in catalog_puts.intents_of(tx, session):
-            left[put.ino, handle] = number, put
+            key = put.ino, handle
+            if key in left and left[key][0] > number:
+                tx.drop_content(put.content)  # after a power cut the table may be older than the journal
+            else:
+                left[key] = number, put
         in_order = [item for _, item in sorted(left.values(), key=lambda item: item[0])]
         return [
             item if isinstance(item, Put) else self._kept(tx, item)

@@ -9,6 +9,7 @@ import pytest
 
 from engine import ScopeName, Store, journal
 from engine.catalog.puts import How, Put
+from engine.drafts import Draft
 from engine.errors import NotFoundError, OutOfSpaceError
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
@@ -209,6 +210,25 @@ for number in range(20):
     check_nothing_left(store)
 
 
+def test_a_table_that_is_older_than_the_journal(store: Store, stores: Stores) -> None:
+    """The newer value of the two counts, and nothing is left of the other."""
+    stores.close(store)
+    store = after_power_cut(
+        stores,
+        """
+put, draft, intent = close(b"k", b"old")
+release(*close(b"other", b"which has moved the first to the table", 2))
+store.publisher.settle()
+on_the_disk()
+store.publisher.publish(new_put(store, top, b"k"), draft, intent)
+draft.write(0, b"new")
+store.publisher.prepare(put, draft, 1)
+""",
+    )
+    assert values(store, APP)[b"k"] == b"new"
+    check_nothing_left(store)
+
+
 # In order
 
 
@@ -290,6 +310,42 @@ def test_what_stays_unpublished_does_not_make_the_journal_grow(store: Store, sto
         store.publisher.publish(put, draft, (put.ino, number), later=True)
     store.publisher.settle()
     assert len(keys(store, APP)) == 50
+    check_nothing_left(store)
+
+
+def acknowledge_until_full(store: Store) -> tuple[Put, Draft]:
+    """A Put with handle 1 that was acknowledged until the journal is as long as it may be, and longer."""
+    put, draft = new_put(store, directory(store, APP), b"k"), new_draft(store, b"x" * 60_000)
+    while store.publisher.journal_path is None or store.publisher.journal_path.stat().st_size <= 4 * 1024 * 1024:
+        store.publisher.prepare(put, draft, 1)
+    return put, draft
+
+
+def test_the_newest_value_counts_when_the_journal_begins_again(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+from tests.engine.test_intents import acknowledge_until_full
+put, draft = acknowledge_until_full(store)
+draft.write(0, b"newer")
+store.publisher.prepare(put, draft, 1)
+""",
+    )
+    assert values(store, APP) == {b"k": b"newer" + b"x" * 59_995}
+    check_nothing_left(store)
+
+
+@pytest.mark.parametrize("acknowledged_again", [False, True])
+def test_a_withdrawal_when_the_journal_begins_again(store: Store, stores: Stores, acknowledged_again: bool) -> None:
+    put, draft = acknowledge_until_full(store)
+    if acknowledged_again:
+        draft.write(0, b"newer")
+        store.publisher.prepare(put, draft, 1)
+    store.publisher.abandon(draft, put.ino, 1)
+    store.put_object(APP, b"k", b"of another", force=True)
+    store = stores.reopen(store)
+    assert values(store, APP) == {b"k": b"of another"}
     check_nothing_left(store)
 
 
