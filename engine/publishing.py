@@ -49,6 +49,7 @@ class Publisher:
         self._intents = Intents(database, contents, journaled=journaled)
         self.waiting = self._intents.waiting
         self._recovery = Recovery(database, contents)
+        database.writes.redo = self._publish_waiting
         self._again = Recovered([], [])
         """What was published again and `publish_again` has not told of yet."""
 

@@ -60,7 +60,7 @@ def make_room(database: Database) -> None:
 def again_when_full(method: Method) -> Method:
     """Try a method of an object with a `_database` once more, after making room, when the disk is full.
 
-    For what is a transaction of its own and leaves nothing when it fails.
+    For what is a transaction of its own and leaves nothing when it fails. What had shared it comes first again.
     """
 
     @functools.wraps(method)
@@ -68,7 +68,10 @@ def again_when_full(method: Method) -> Method:
         try:
             return method(self, *arguments, **options)
         except OutOfSpaceError:
-            make_room(self._database)
+            database: Database = self._database
+            make_room(database)
+            if database.is_owner and not database.in_transaction:
+                database.writes.redo()
             return method(self, *arguments, **options)
 
     return cast(Method, wrapper)

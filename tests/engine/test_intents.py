@@ -12,6 +12,7 @@ from engine.catalog.puts import How, Put
 from engine.drafts import Draft
 from engine.errors import NotFoundError, OutOfSpaceError
 from engine.journal import Entry, Journal
+from engine.sqlite import fullness
 from engine.sqlite.database import Database
 from tests.fuzz.targets.journal import framed
 from tests.support.invariants import check_nothing_left, check_store
@@ -367,6 +368,13 @@ def full(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return state
 
 
+@pytest.fixture
+def full_for_a_moment(full: list[bool], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """While it holds True, nothing can be committed before room was made."""
+    monkeypatch.setattr(fullness, "make_room", lambda database: full.__setitem__(0, False))
+    return full
+
+
 def test_what_could_not_be_committed_is_published_again(store: Store, stores: Stores, full: list[bool]) -> None:
     put_later(store, b"before", b"value")
     store.publisher.settle()
@@ -416,12 +424,36 @@ def test_a_put_that_fails_takes_no_other_along(store: Store) -> None:
     check_nothing_left(store)
 
 
+def test_the_last_to_close_wins_when_it_is_tried_again(store: Store, full_for_a_moment: list[bool]) -> None:
+    put, draft = new_put(store, directory(store, APP), b"k"), new_draft(store, b"second")
+    put_later(store, b"k", b"first")
+    store.publisher.prepare(put, draft, 2)
+    full_for_a_moment[0] = True
+    store.publisher.publish(put, draft, (put.ino, 2))
+    store.publisher.publish_again()
+    assert values(store, APP) == {b"k": b"second"}
+    check_nothing_left(store)
+
+
+def test_what_was_removed_does_not_come_back_when_that_is_tried_again(
+    store: Store, full_for_a_moment: list[bool]
+) -> None:
+    store.put_object(APP, b"k", b"old")
+    put_later(store, b"k", b"new")
+    full_for_a_moment[0] = True
+    assert store.tree.remove(directory(store, APP), b"k")[0].size == len(b"new")
+    store.publisher.publish_again()
+    assert values(store, APP) == {}
+    check_nothing_left(store)
+
+
 def test_a_kill_before_it_is_published_again(store: Store, stores: Stores) -> None:
     stores.close(store)
     store = after_death(
         stores,
         """
 from engine.errors import OutOfSpaceError
+from engine.sqlite import fullness
 from engine.sqlite.database import Database
 rows = Database.rows
 def refusing(self, sql, arguments=()):
