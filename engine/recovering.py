@@ -123,20 +123,17 @@ class Recovery:
 
         # Several writers of one name may have shared its inode, and others have it open.
         put.ino = tx.new_number()
-        tx.rows("SAVEPOINT recovered_put")
         try:
-            node, _ = catalog_puts.put(tx, put, join)
+            with tx.part():
+                node, _ = catalog_puts.put(tx, put, join)
         except FAULTS:
             raise  # it is not lost: whoever tries again has it
         except StoreError as error:
             # Its directory went away, or the limits were tightened: there is nowhere to put it.
-            tx.rows("ROLLBACK TO recovered_put")
-            tx.rows("RELEASE recovered_put")
             tx.drop_content(put.content)
             if isinstance(error, (TooLargeError, QuotaError)):
                 self._database.troubles.note(f"a Put that was acknowledged is lost, as the limits are now: {error}")
             return None
-        tx.rows("RELEASE recovered_put")
         return node
 
     def _require_readable(self, old: Node) -> None:

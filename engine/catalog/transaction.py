@@ -1,10 +1,11 @@
 """One change of the catalog: its database, its clock, and what it did beside what was asked."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from engine.errors import QuotaError
+from engine.errors import FAULTS, QuotaError, StoreError
 from engine.model import NO_EFFECTS, Effects, Removed
 from engine.sqlite.database import Database, Row
 
@@ -85,6 +86,26 @@ class Transaction:
     def row(self, sql: str, arguments: Sequence[Any] = ()) -> Row | None:
         found = self.database.rows(sql, arguments)
         return found[0] if found else None
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Where the block fails, undo what it did, and that alone; but for faults, which undo the whole transaction."""
+        effects = self.evicted, self.expired, self.restored
+        before = [len(removed) for removed in effects]
+        grown, sums = self.database.writes.grown, self.sums.copy()
+        self.rows("SAVEPOINT part")
+        try:
+            yield
+        except FAULTS:
+            raise
+        except StoreError:
+            self.rows("ROLLBACK TO part")
+            self.rows("RELEASE part")
+            self.database.writes.grown, self.sums = grown, sums
+            for removed, number in zip(effects, before, strict=True):
+                del removed[number:]
+            raise
+        self.rows("RELEASE part")
 
     def tick(self) -> int:
         """A time that nothing else in this store has."""

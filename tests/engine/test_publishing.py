@@ -489,6 +489,29 @@ def test_a_tighter_max_object_size_gives_up_what_is_too_large(made: Stores) -> N
     check_nothing_left(store)
 
 
+def test_an_append_that_is_given_up_counts_nothing(made: Stores) -> None:
+    """What it would have brought back stays away, and the store's bytes are those of what it has."""
+    store = made.open()
+    program = (
+        OPEN
+        + """
+store.put_object(app, b"log", b"x" * 1000)
+store.put_object(app, b"other", b"y" * 10)
+store.publisher.prepare(new_put(store, top, b"log", How.APPEND), new_draft(store, b"more"), 1)
+store.put_object(app, b"temporary", b"z")
+store.put_object(app, b"another", b"z")
+die()
+"""
+    )
+    run_process(program, str(made.path), expected=-9)
+    store.database.rows("UPDATE store SET max_object_size = 1000")
+    recovered = store.publisher.recover()
+    assert recovered.nodes == []
+    assert not any(effects.evicted or effects.restored for effects in recovered.effects)
+    assert keys(store, APP) == [b"another", b"other", b"temporary"]
+    check_nothing_left(store)
+
+
 def test_a_live_sessions_intents_are_left_alone(made: Stores) -> None:
     program = (
         OPEN + 'store.publisher.prepare(new_put(store, top, b"key"), new_draft(store, b"value"), 1)\nwait()\ndie()'
