@@ -249,14 +249,10 @@ def _hides_entries(data: bytes, offset: int, key: bytes, above: int, *, sure: bo
     return False
 
 
-def put_away(path: Path, found: Found) -> Path | None:
-    """Delete a journal that is seen to; keep one that was damaged aside, and return where."""
-    if not found.damaged:
-        path.unlink(missing_ok=True)
-        return None
-    kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-    os.replace(path, kept)
-    return kept
+def aside(path: Path) -> Path:
+    """Where a journal that is damaged is kept: always the same for one journal. Raises OSError."""
+    written = time.gmtime(path.stat().st_mtime)
+    return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', written)}")
 
 
 def _check(entry: Entry) -> None:

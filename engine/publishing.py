@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import journal
 from engine.catalog import eviction, nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import How, Put
@@ -214,7 +213,4 @@ class Publisher:
 
     def tidy(self) -> None:
         """Delete what recoveries that were interrupted have left beside the store."""
-        if self._database.path is not None:
-            for _, path in journal.forgotten(self._database.path, self._contents.sessions.listed):
-                with suppress(OSError):
-                    path.unlink()
+        self._recovery.tidy()

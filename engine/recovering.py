@@ -1,5 +1,6 @@
 """What processes that died have left: Puts that were acknowledged and not published, and drafts that were not."""
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,24 +43,25 @@ class Recovery:
         recovered = Recovered([], [])
         for session in self._contents.sessions.dead():
             try:
-                found = self._recover_session(session, recovered)
+                done = self._recover_session(session, recovered)
             except DamagedError as error:
                 # What was acknowledged waits until that is repaired, and everything else goes on.
                 self._database.troubles.note(f"what session {session} has left cannot be published yet: {error}")
                 continue
-            if found is not None and self._database.path is not None:
-                self._put_away(journal.path_of(self._database.path, session), found)
+            if done and self._database.path is not None:
+                with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
+                    journal.path_of(self._database.path, session).unlink(missing_ok=True)
         return recovered
 
-    def _recover_session(self, session: int, recovered: Recovered) -> journal.Found | None:
-        """Returns what was in its journal; None when another process was quicker."""
+    def _recover_session(self, session: int, recovered: Recovered) -> bool:
+        """Returns whether it did; False when another process was quicker."""
         with self._database.write():
             resolved = self._database.row("SELECT resolved FROM session WHERE id = ?", (session,))
             if resolved is None:
-                return None
+                return False
             tx = Transaction(self._database, self._contents.sessions.own)
-            found = self._journal(session, resolved[0])
-            left = self._left_by(tx, session, [entry for entry in found.entries if entry.number > resolved[0]])
+            entries = self._journal(session, resolved[0])
+            left = self._left_by(tx, session, [entry for entry in entries if entry.number > resolved[0]])
             published = [self.publish(tx, put) for put in left]
             for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
                 tx.drop_content(content)
@@ -68,19 +70,40 @@ class Recovery:
             tx.rows("DELETE FROM session WHERE id = ?", (session,))
         recovered.nodes.extend(filter(None, published))
         recovered.effects.append(tx.effects())
-        return found
+        return True
 
-    def _journal(self, session: int, resolved: int) -> journal.Found:
-        path = self._database.path
-        return journal.Found([], False) if path is None else journal.examine(journal.path_of(path, session), resolved)
+    def _journal(self, session: int, resolved: int) -> list[Entry]:
+        if self._database.path is None:
+            return []
+        path = journal.path_of(self._database.path, session)
+        found = journal.examine(path, resolved)
+        if found.damaged:
+            self._keep_aside(path)
+        return found.entries
 
-    def _put_away(self, path: Path, found: journal.Found) -> None:
-        with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
-            kept = journal.put_away(path, found)
-            if kept is not None:
-                self._database.troubles.note(
-                    f"a journal was damaged: Puts that were acknowledged may be lost. It was kept as {kept}"
-                )
+    def _keep_aside(self, path: Path) -> None:
+        """Before the commit: from then on a journal is deleted, whoever finds it."""
+        try:
+            kept = journal.aside(path)
+            with suppress(FileExistsError):  # by a recovery that was interrupted
+                os.link(path, kept)
+            self._tell(f"It was kept as {kept}")
+        except OSError as error:
+            self._tell(f"It could not be kept: {error.strerror}")
+
+    def _tell(self, what_became_of_it: str) -> None:
+        self._database.troubles.note(
+            f"a journal was damaged: Puts that were acknowledged may be lost. {what_became_of_it}"
+        )
+
+    def tidy(self) -> None:
+        """Delete what recoveries that were interrupted have left beside the store."""
+        if self._database.path is not None:
+            for _, path in journal.forgotten(self._database.path, self._contents.sessions.listed):
+                with suppress(OSError):
+                    if (kept := journal.aside(path)).exists():
+                        self._tell(f"It was kept as {kept}")  # as who was interrupted may not have told
+                    path.unlink()
 
     def _left_by(self, tx: Transaction, session: int, entries: list[Entry]) -> list[Put]:
         """What a session had acknowledged, in the order of its closes, from its journal and the table."""

@@ -18,6 +18,7 @@ from tests.damage.campaign import Scene
 from tests.damage.making import copy
 from tests.damage.pages import pages_of, ruin, turn_bit
 from tests.damage.reading import judge
+from tests.support.stores import run_process
 
 WHOLE_FRAME = FRAME.size + PAGE_BYTES
 
@@ -155,6 +156,23 @@ def test_a_damaged_journal_is_kept_and_told(killed: Scene, place: Path) -> None:
     with open_store(settings) as store:
         assert store.database.troubles.news() == []
     assert kept.exists()
+
+
+def test_a_damaged_journal_is_kept_and_told_when_its_recovery_was_interrupted(killed: Scene, place: Path) -> None:
+    """By a kill between the commit and the deletion of the journal."""
+    path = copy(killed.made, place)
+    (written,) = place.glob("*-puts-*")
+    turn_bit(written, 20)
+    turn_bit(written, 30)
+    damaged = written.read_bytes()
+    program = "Transaction.effects = lambda transaction: die()\nopen_store(ObjectStoreSettings(path=sys.argv[1]))"
+    run_process(program, str(path), expected=-9)
+    assert written.exists()
+    with open_store(ObjectStoreSettings(path=str(path))) as store:
+        (told,) = store.database.troubles.news()
+    (kept,) = place.glob("*-puts-*")
+    assert str(kept) in told
+    assert kept.read_bytes() == damaged
 
 
 def test_entries_inside_of_values_are_not_taken_for_entries(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ EXAMPLES = {"cli": 120, "operations": 150, "volume_protocol": 150, "journal": 15
 BROKEN = {
     "cli": "fusefs.cli.pipeline.open_for",
     "config": "engine.config.checked",
-    "journal": "engine.publishing.journal.read",
+    "journal": "engine.recovering.journal.read",
     "operations": "fusefs.namespace.Namespace.make_directory",
     "proc": "fusefs.mountinfo._unescape",
     "urls": "engine.config._split_url",
