@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
 from engine.catalog.room import Waiting
@@ -120,10 +121,10 @@ class Tree:
         Raises as `make_directory`, and NotDirectoryError where something else has one of the names.
         """
         for name in names:
-            found = self.child(ino, name)
-            if found is None:
-                found = self.make_directory(ino, name, 0o755, uid, gid)[0]
-            elif found.kind != Kind.DIRECTORY:
+            while (found := self.child(ino, name)) is None:
+                with suppress(ExistsError):  # another process was quicker
+                    self.make_directory(ino, name, 0o755, uid, gid)
+            if found.kind != Kind.DIRECTORY:
                 raise NotDirectoryError(f"{quoted(name)} is an object: it cannot be a part of a longer key")
             ino = found.ino
         return ino

@@ -1,6 +1,7 @@
 """Objects by pipeline or run and key, as a program without a mount uses them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -368,6 +369,22 @@ def test_a_deep_key_is_good(store: Store, app: ScopeName) -> None:
     store.put_object(app, key, b"value")
     assert keys(store, app) == [key]
     assert value(store, app, key) == b"value"
+
+
+def test_a_directory_that_another_makes_at_the_same_time(
+    store: Store, app: ScopeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes it, both keys are put."""
+    make_directory = store.tree.make_directory
+
+    def second(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        store.put_object(app, b"new/other", b"value")
+        return make_directory(*arguments)
+
+    monkeypatch.setattr(store.tree, "make_directory", second)
+    store.put_object(app, b"new/key", b"value")
+    assert keys(store, app) == [b"new/key", b"new/other"]
 
 
 def test_an_object_is_no_directory_and_a_directory_no_object(store: Store, app: ScopeName) -> None:
