@@ -113,18 +113,16 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _apply_limits(database: Database, settings: ObjectStoreSettings) -> None:
-    told = {
+    limits = {
         "object_limit": settings.pipeline_object_limit,
         "run_expiry": settings.run_object_expiry,
         "max_object_size": settings.max_object_size,
         "max_pipeline_bytes": settings.max_pipeline_bytes,
         "max_bytes": settings.max_bytes,
     }
-    current = database.row(f"SELECT {', '.join(told)} FROM store")
-    assert current is not None
-    wanted = tuple(_or(new, old) for new, old in zip(told.values(), current, strict=True))
-    if wanted == current:
+    told = {name: limit for name, limit in limits.items() if limit is not None}
+    if not told or database.only_row(f"SELECT {', '.join(told)} FROM store") == tuple(told.values()):
         return
     with database.write():
-        database.rows(f"UPDATE store SET {', '.join(f'{name} = ?' for name in told)}", wanted)
+        database.rows(f"UPDATE store SET {', '.join(f'{name} = ?' for name in told)}", tuple(told.values()))
         lifetimes.limit_all(Transaction(database, 0))

@@ -18,6 +18,8 @@ from engine.errors import InvalidError, OpenError, ReadOnlyError, StoreError
 from engine.model import PIPELINES_INO
 from engine.registry import BUILT_IN
 from engine.sqlite import migrations
+from engine.sqlite.database import Database
+from engine.sqlite.writing import Operation
 from tests.support.stores import ROOT, Stores, keys, new_draft, new_put, run_process, value, values
 from tests.support.third_party.fusefs_dirstore import DirectoryEngine
 
@@ -329,6 +331,20 @@ def test_limits_told_hold_for_everybody_at_once(stores: Stores) -> None:
 
 
 # Closing
+
+
+def test_limits_that_two_processes_are_told_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sets those that it was told, and keeps what the other has set just before."""
+    stores.close(stores.open())
+    write = Database.write
+
+    def after_another(database: Database, *, alone: bool = True) -> Operation:
+        monkeypatch.undo()
+        stores.close(stores.open(max_object_size=9))
+        return write(database, alone=alone)
+
+    monkeypatch.setattr(Database, "write", after_another)
+    assert limits(stores.open(pipeline_object_limit=7)) == (7, 50, 9)
 
 
 def test_a_closed_store_leaves_one_file(stores: Stores, tmp_path: Path) -> None:
