@@ -13,6 +13,7 @@ from engine.catalog import eviction
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import InvalidError, OpenError, OutOfSpaceError, UnavailableError
+from engine.model import Effects
 from engine.opening import open_store
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
@@ -32,10 +33,13 @@ _WITHOUT_HASHES = (
 
 
 class Compacted(NamedTuple):
-    """What a store's files took of the disk, in bytes."""
+    """What a compaction did."""
 
     before: int
+    """How many bytes the store's files took of the disk."""
     after: int
+    effects: list[Effects]
+    """What opening the store did beside."""
 
 
 def compact(settings: ObjectStoreSettings) -> Compacted:
@@ -64,7 +68,7 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
     except OSError as error:
         said = f"cannot make a new file beside {path}: {error.strerror}"
         raise (OutOfSpaceError(said) if error.errno in disk.FULL else OpenError(said)) from error
-    return Compacted(before, _size(path))
+    return Compacted(before, _size(path), store.opening_effects)
 
 
 def _size(path: Path) -> int:

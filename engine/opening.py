@@ -9,6 +9,7 @@ from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import OpenError, StoreError
 from engine.interface import ObjectEngine
+from engine.model import NO_EFFECTS, Effects
 from engine.registry import EMBEDDED, load_engine
 from engine.sessions import Sessions
 from engine.sqlite import migrations
@@ -25,14 +26,17 @@ DEFAULT_MAX_OBJECT_SIZE = 0
 def open_store(settings: ObjectStoreSettings, *, read_only: bool = False, create: bool = True) -> Store:
     """Open the store that `settings` describe; make it where there is none and `create` is true.
 
-    Limits that the settings name are kept in the store and hold for everybody from now on. Raises OpenError, with the
-    store left as it was, and InvalidError for an engine that is not installed.
+    Limits that the settings name are kept in the store and hold for everybody from now on. What they and the Puts of
+    dead processes evict is in `Store.opening_effects`. Raises OpenError, with the store left as it was, and
+    InvalidError for an engine that is not installed.
     """
     troubles: list[str] = []
+    effects: list[Effects] = []
     if read_only and _left_by_the_dead(settings):
         # What a process acknowledged before it died is to be read as well: it is published first.
         with open_store(settings, create=False) as first:
             troubles = first.database.troubles.news()
+            effects = first.opening_effects
     engine = None if settings.engine == EMBEDDED else load_engine(settings.engine, settings.options)
     path = Path(settings.path) if engine is None or engine.persistent else None
     database: Database | None = None
@@ -49,6 +53,7 @@ def open_store(settings: ObjectStoreSettings, *, read_only: bool = False, create
         raise
     for text in troubles:
         database.troubles.note(text)
+    store.opening_effects += effects
     return store
 
 
@@ -99,8 +104,8 @@ def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStore
     )
     if not database.read_only:
         try:
-            _apply_limits(database, settings)
-            store.publisher.recover()
+            store.opening_effects.append(_apply_limits(database, settings))
+            store.opening_effects += store.publisher.recover().effects
             store.publisher.tidy()
         except BaseException:
             store.sessions.close()
@@ -112,7 +117,7 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _apply_limits(database: Database, settings: ObjectStoreSettings) -> None:
+def _apply_limits(database: Database, settings: ObjectStoreSettings) -> Effects:
     limits = {
         "object_limit": settings.pipeline_object_limit,
         "run_expiry": settings.run_object_expiry,
@@ -122,7 +127,9 @@ def _apply_limits(database: Database, settings: ObjectStoreSettings) -> None:
     }
     told = {name: limit for name, limit in limits.items() if limit is not None}
     if not told or database.only_row(f"SELECT {', '.join(told)} FROM store") == tuple(told.values()):
-        return
+        return NO_EFFECTS
     with database.write():
         database.rows(f"UPDATE store SET {', '.join(f'{name} = ?' for name in told)}", tuple(told.values()))
-        lifetimes.limit_all(Transaction(database, 0))
+        tx = Transaction(database, 0)
+        lifetimes.limit_all(tx)
+        return tx.effects()

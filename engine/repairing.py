@@ -15,7 +15,7 @@ from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, InternalError, InvalidError, OpenError
 from engine.inspecting import what_is_wrong
-from engine.model import Kind, Node
+from engine.model import Effects, Kind, Node
 from engine.opening import open_store
 from engine.salvage import rebuilding, swapping
 from engine.salvage.accounting import Outcome
@@ -54,6 +54,8 @@ class Repaired(NamedTuple):
     """Where the damaged files are now; nothing where only values were damaged."""
     objects: int
     """How many values were read and are whole."""
+    effects: list[Effects]
+    """What opening the store, and publishing what was in the way, did beside."""
 
 
 def space_needed(settings: ObjectStoreSettings) -> int:
@@ -82,11 +84,11 @@ def repair(settings: ObjectStoreSettings, tell: Tell = lambda what, done, total:
     lost = [Lost(name, why) for name, why in outcome.lost]
     with open_store(settings, create=False) as store:
         objects = _read_values(store, lost, tell)
-        store.publisher.recover()  # what a damaged value was in the way of
+        effects = store.opening_effects + store.publisher.recover().effects  # what a damaged value was in the way of
         while store.upkeep.sweep() or store.upkeep.reclaim():
             pass
         notes = outcome.notes + store.database.troubles.news()
-    return Repaired(lost, outcome.recovered, outcome.uncertain, notes, kept, objects)
+    return Repaired(lost, outcome.recovered, outcome.uncertain, notes, kept, objects, effects)
 
 
 def _pages_are_whole(path: Path, tell: Tell) -> bool:

@@ -58,6 +58,8 @@ class Store:
         self.publisher = Publisher(database, self.contents, journaled=not self.syncs_closes)
         self.tree = Tree(database, self.contents, self.publisher.waiting)
         self.upkeep = Upkeep(database, self.contents)
+        self.opening_effects: list[Effects] = []
+        """What opening it did beside: for whoever opened it to tell."""
         self._files = Files(database.path)
 
     def __enter__(self) -> Self:

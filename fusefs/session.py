@@ -66,6 +66,8 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
         store.sessions.ensure()
         pulse = Pulse(options.request_timeout, heartbeat.beat)
         state = MountState(store, scope, pulse, options.max_open_writers)
+        for effects in store.opening_effects:
+            state.report(effects)
         _prepare_scope(state, options)
         serving = Serving(state, pulse)
         ending = Ending(mountpoint, leave_dead=options.leave_dead)

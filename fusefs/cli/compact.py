@@ -4,6 +4,7 @@ import os
 
 import click
 
+from fusefs.cli import output
 from fusefs.cli.options import settings_from, store_options
 
 
@@ -19,5 +20,7 @@ def compact(store: str | None, config: str | None) -> None:
     settings = settings_from(store, config).object_store
     # A copy is made there, and the usual directory for temporary files may be small.
     os.environ.setdefault("SQLITE_TMPDIR", os.path.dirname(settings.path))
-    before, after = compact_store(settings)
-    click.echo(f"{before} bytes before, {after} after")
+    done = compact_store(settings)
+    for effects in done.effects:
+        output.tell_effects(effects)
+    click.echo(f"{done.before} bytes before, {done.after} after")

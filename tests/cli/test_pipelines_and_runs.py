@@ -39,6 +39,21 @@ def test_set_limit_evicts_at_once_and_tells(fusefs: Fusefs) -> None:
     for key in "abc":
         fusefs("pipeline", "object", "put", "p", f"{key}=").ok()
     assert fusefs("pipeline", "set-limit", "p", "1").err == "evicted a\nevicted b\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["pipeline", "create", "q"], ["compact"], ["check", "--repair"]], ids=lambda words: " ".join(words)
+)
+def test_a_lower_limit_of_the_store_tells_what_it_evicted(
+    fusefs: Fusefs, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Whichever command has it in its configuration first."""
+    fusefs("pipeline", "create", "p").ok()
+    for key in "abc":
+        fusefs("pipeline", "object", "put", "p", f"{key}=value").ok()
+    monkeypatch.setenv("FUSEFS_PIPELINE_OBJECT_LIMIT", "1")
+    assert "evicted a\nevicted b\n" in fusefs(*command).err
+    assert fusefs("pipeline", "object", "list", "p").ok() == b"c\n"
     assert fusefs("pipeline", "object", "list", "p").ok() == b"c\n"
     fusefs("pipeline", "set-limit", "p", "0").ok()
     fusefs("pipeline", "set-limit", "p", "default").ok()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, sh
 from tests.support.shared_mount import listed, refused
@@ -189,3 +190,14 @@ def test_the_log_and_the_command_tell_it_too(shared: MountedStore, pipeline: Pat
     done = shared.cli("pipeline", "object", "put", pipeline.name, "k5=five", exit_code=0)
     assert b"evicted k2\n" in done.stderr
     wait_until(lambda: fact(pipeline, "evicted") == "k2\nk1\n")
+
+
+def test_a_mount_tells_what_its_own_configuration_evicted(make_mount: MakeMount) -> None:
+    before = make_mount()
+    (before.pipeline / "app/d").mkdir(parents=True)
+    put(before.pipeline / "app", "d/k1", "k2", "k3")
+    before.unmount()
+    store = make_mount(store=before.store, pipeline_object_limit=1)
+    assert listed(store.pipeline / "app") == ["d", "k3"]
+    told = [line.rpartition("evicted ")[2] for line in store.log().splitlines() if "evicted" in line]
+    assert told == ["pipeline/app/d/k1", "pipeline/app/k2"]

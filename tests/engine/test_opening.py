@@ -15,7 +15,7 @@ import pytest
 from engine import ScopeName, Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import InvalidError, OpenError, ReadOnlyError, StoreError
-from engine.model import PIPELINES_INO
+from engine.model import NO_EFFECTS, PIPELINES_INO
 from engine.registry import BUILT_IN
 from engine.sqlite import migrations
 from engine.sqlite.database import Database
@@ -345,6 +345,28 @@ def test_limits_that_two_processes_are_told_at_once(stores: Stores, monkeypatch:
 
     monkeypatch.setattr(Database, "write", after_another)
     assert limits(stores.open(pipeline_object_limit=7)) == (7, 50, 9)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_opening_a_store_evicts_is_told(stores: Stores, read_only: bool) -> None:
+    """By a lower limit, and by what a dead process had acknowledged."""
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    for key in (b"1", b"2"):
+        store.put_object(APP, key, b"value")
+    assert store.opening_effects == [NO_EFFECTS]
+    stores.close(store)
+    program = """
+store = open_store(ObjectStoreSettings(path=sys.argv[1]))
+top = directory(store, ScopeName.pipeline("app"))
+store.publisher.prepare(new_put(store, top, b"3"), new_draft(store, b"value"), 1)
+die()
+"""
+    run_process(program, str(stores.path), expected=-9)
+    store = stores.open(pipeline_object_limit=1, read_only=read_only)
+    assert keys(store, APP) == [b"3"]
+    evicted = [gone.path for effects in store.opening_effects for gone in effects.evicted]
+    assert evicted == [b"pipeline/app/1", b"pipeline/app/2"]
 
 
 def test_a_closed_store_leaves_one_file(stores: Stores, tmp_path: Path) -> None:
