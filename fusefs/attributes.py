@@ -58,7 +58,7 @@ class NodeAttributes:
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes)
             else:
-                self._set_published(self._present(ino), attributes)
+                self._set_published(self._present(ino, caller.uid), attributes)
         return self.get(ino, caller.pid)
 
     async def _set_size(self, ino: int, writers: Writers | None, size: int, handle: int | None, caller: Caller) -> None:
@@ -90,8 +90,12 @@ class NodeAttributes:
         if writers is not None:
             writers.apply(attributes)
 
-    def _present(self, ino: int) -> Node:
-        """What an inode's name stands for, which may be replaced since the kernel looked it up. Raises StaleError."""
+    def _present(self, ino: int, uid: int) -> Node:
+        """What an inode's name stands for, which may be replaced since the kernel looked it up, and is to be changed.
+
+        Raises StaleError, also where what the user may do to the one says nothing about the other: the kernel checks
+        that once it has looked up the name again.
+        """
         known = self._tree.node(ino) or self._state.lost(ino)
         if known is None:
             raise StaleError
@@ -100,6 +104,11 @@ class NodeAttributes:
         present = self._tree.child(known.parent, known.name)
         if present is None or present.kind != Kind.OBJECT:
             raise StaleError
+        if present.ino != ino:
+            alike = (known.mode, known.uid, known.gid) == (present.mode, present.uid, present.gid)
+            if not alike and uid not in (0, present.uid):
+                raise StaleError
+            self._state.kernel.drop_attributes(present.ino)
         return present
 
     def _writers_over(self, node: Node) -> Writers | None:
@@ -138,7 +147,7 @@ class NodeAttributes:
         if name.startswith(_OWN):
             self._set_limit(ino, name, _number(value), uid)
             return
-        node = self._changeable(ino, name)
+        node = self._changeable(ino, name, uid)
         self._set_packed(node, xattrs.with_value(node.xattrs, name, value))
 
     def remove_xattr(self, ino: int, name: bytes, uid: int) -> None:
@@ -146,7 +155,7 @@ class NodeAttributes:
         if name.startswith(_OWN):
             self._set_limit(ino, name, None, uid)
             return
-        node = self._changeable(ino, name)
+        node = self._changeable(ino, name, uid)
         self._set_packed(node, xattrs.without(node.xattrs, name))
 
     def _set_limit(self, ino: int, name: bytes, limit: int | None, uid: int) -> None:
@@ -158,11 +167,11 @@ class NodeAttributes:
             raise NotPermittedError("the limit of a pipeline is for its owner to set")
         self._state.report(self._state.store.set_limit(node.name, limit))
 
-    def _changeable(self, ino: int, name: bytes) -> Node:
+    def _changeable(self, ino: int, name: bytes, uid: int) -> Node:
         if not name.startswith(_USER):
             raise UnsupportedError
         writers = self._state.writers.of(ino)
-        node = self._present(ino) if writers is None else writers.as_node(0)
+        node = self._present(ino, uid) if writers is None else writers.as_node(0)
         if node.kind == Kind.SYMLINK or (node.kind == Kind.DIRECTORY and not node.scope):
             raise NotPermittedError("user.* attributes are for objects and for directories in pipelines and runs")
         return node

@@ -157,6 +157,20 @@ def test_an_attribute_of_an_object_that_lost_its_name(pipeline: Path) -> None:
         os.close(fd)
 
 
+def test_the_mode_of_an_object_that_lost_its_name(pipeline: Path) -> None:
+    """By a descriptor that is open for nothing (O_PATH) it is the mode of what has the name now."""
+    (pipeline / "k").write_text("old")
+    fd = os.open(pipeline / "k", os.O_PATH)
+    (pipeline / "k").write_text("new")
+    assert (pipeline / "k").stat().st_mode & 0o777 == 0o644
+    os.chmod(f"/proc/self/fd/{fd}", 0o600)
+    assert (pipeline / "k").stat().st_mode & 0o777 == 0o600
+    (pipeline / "k").unlink()
+    with refused(errno.ESTALE):
+        os.chmod(f"/proc/self/fd/{fd}", 0o640)
+    os.close(fd)
+
+
 # What was displaced
 
 

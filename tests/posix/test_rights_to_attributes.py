@@ -144,3 +144,36 @@ def test_xattrs_by_descriptor(twins: Twins, users: dict[str, User]) -> None:
     found = twins.same(steps)
     assert isinstance(found, list)
     assert found[:6] == [None, None, b"x", None, None, []]
+
+
+CHANGES = {
+    "chmod": "os.chmod(f'/proc/self/fd/{fd}', 0o666)",
+    "utime": "os.utime(f'/proc/self/fd/{fd}', (5, 5))",
+    "setxattr": "os.setxattr(f'/proc/self/fd/{fd}', 'user.a', b'new')",
+    "removexattr": "os.removexattr(f'/proc/self/fd/{fd}', 'user.b')",
+}
+TAKES = {
+    "rename": "os.rename(path + '.new', path)",
+    "remove and create": "os.unlink(path); os.rename(path + '.new', path)",
+}
+
+
+@pytest.mark.parametrize("through", [os.O_PATH, os.O_RDONLY], ids=["nothing", "reader"])
+@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+def test_a_descriptor_of_what_lost_its_name(run: Path, users: dict[str, User], take: str, through: int) -> None:
+    """The right to it is no right to what somebody else has put in its place."""
+    run.chmod(0o777)
+    path = str(run / "k")
+    users["alice"](
+        "os.close(os.open(path, os.O_WRONLY | os.O_CREAT)); fd = os.open(path, through)", path=path, through=through
+    )
+    users["bob"]("open(path + '.new', 'w').write('secret'); os.chmod(path + '.new', 0o600)", path=path)
+    users["bob"]("os.setxattr(path + '.new', 'user.b', b'kept')")
+    users["bob"](take)
+    before = os.stat(path)
+    answers = {users["alice"](code) for code in CHANGES.values()}
+    # The modes and times of what is open are changed where it is.
+    assert answers == ({"ESTALE"} if through == os.O_PATH else {"ESTALE", None})
+    after = os.stat(path)
+    assert (after.st_mode, after.st_mtime_ns, os.listxattr(path)) == (before.st_mode, before.st_mtime_ns, ["user.b"])
+    users["alice"]("os.close(fd)")
