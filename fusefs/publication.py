@@ -217,12 +217,13 @@ class Publication:
             await copy.spool.idle()
             if copy.to_be_published and not copy.prepared:
                 await copy.spool.settle(patiently=True)
-            # Only now: somebody may have opened the private inode meanwhile.
-            last = not writers.handles and not writers.expected
+            # Only now: somebody may have opened the private inode meanwhile. Who only reads this value there may stay.
+            last = writers.handles == copy.peeks and not writers.expected and not self._state.is_open(writers.ino)
             published = self.publish(writers, copy, last=last, later=later)
-            if published is not None and not last:
-                self._state.writers.rebase(writers, published.node, copy.file, writers.file)
+            if published is not None:
                 self._keep_for_peeking(copy, published.node)
+                if writers.handles or writers.expected:
+                    self._state.writers.rebase(writers, published.node, copy.file, writers.file)
         except Exception as error:
             unexpected = not isinstance(error, StoreError)
             if copy.has_intent and (unexpected or isinstance(error, FAULTS)):
@@ -277,8 +278,10 @@ class Publication:
         if copy.how is How.IF_ABSENT and node.size:
             return  # nothing was: the name had another value already
         for number, peek in self._state.handles.peeking(copy):
-            self._state.opened(node)
-            self._state.handles.replace(number, ReadHandle(node))
+            # The kernel goes on knowing it by the private inode, whatever number the value was published under.
+            kept = node._replace(ino=peek.writers.ino)
+            self._state.opened(kept)
+            self._state.handles.replace(number, ReadHandle(kept))
             peek.writers.handles -= 1
             copy.peeks -= 1
 

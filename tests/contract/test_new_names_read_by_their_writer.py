@@ -1,6 +1,7 @@
 """A process that writes a new key and reads it by path, before anybody closed it: it is shown its own file."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,40 @@ def test_what_another_process_writes_there_is_not_shown(pipeline: Path, one: Oth
     one("os.close(w)")
     assert (read(one), read(other)) == (b"one", b"other")
     assert (pipeline / "k").read_bytes() == b"one"
+
+
+def test_it_is_the_published_file_once_that_is_written(pipeline: Path, one: Other) -> None:
+    """As on any filesystem: its attributes are those of the key, and what is changed by it is changed there."""
+    start(one, pipeline / "k", b"value")
+    one("os.close(w); os.fchmod(r, 0o640); os.setxattr(r, 'user.a', b'1')")
+    found, key = one("os.fstat(r)"), tuple(os.stat(pipeline / "k"))
+    assert found == key
+    assert (key[stat.ST_SIZE], key[stat.ST_NLINK], key[stat.ST_MODE] & 0o777) == (5, 1, 0o640)
+    assert os.listxattr(pipeline / "k") == one("os.listxattr(r)") == ["user.a"]
+    (pipeline / "k").write_bytes(b"another")
+    assert read(one) == b"value"
+    assert one("os.lseek(r, 0, os.SEEK_END)") == 5
+
+
+APPEND = "os.O_WRONLY | os.O_CREAT | os.O_APPEND"
+
+
+@pytest.mark.parametrize(
+    ("how", "more", "value"), [(OPEN, b"other", b"other"), (APPEND, b"+", b"one+"), (APPEND, b"", b"one")]
+)
+def test_another_process_writes_on(
+    pipeline: Path, one: Other, other: Other, how: str, more: bytes, value: bytes
+) -> None:
+    """Once it has closed as well, the attributes are those of the value that is read, too."""
+    start(one, pipeline / "k", b"one")
+    other(f"w = os.open(path, {how}); os.write(w, more)", path=pipeline / "k", more=more)
+    one("os.close(w)")
+    assert (pipeline / "k").read_bytes() == b"one"
+    other("os.close(w)")
+    one("os.fchmod(r, 0o640)")
+    assert (read(one), one("os.lseek(r, 0, os.SEEK_END)")) == (b"one", 3)
+    assert one("os.fstat(r)")[stat.ST_MODE] & 0o777 == 0o640
+    assert (pipeline / "k").read_bytes() == value
 
 
 def test_a_further_put_by_the_same_process(pipeline: Path, one: Other) -> None:

@@ -137,6 +137,11 @@ def test_a_shared_mapping_of_a_writer(run: Path) -> None:
                 with refused(errno.ENODEV):
                     mmap.mmap(file.fileno(), PAGE, SHARED, protection)
         assert (run / name).read_bytes() == b"x" * PAGE
+    with (run / "mine").open("wb") as file:
+        file.write(b"x" * PAGE)
+        file.flush()
+        with (run / "mine").open("rb") as reader, refused(errno.ENODEV):
+            mmap.mmap(reader.fileno(), PAGE, SHARED, READ)
 
 
 def test_protections_that_the_descriptor_forbids(twins: Twins) -> None:
