@@ -208,6 +208,8 @@ class MountState:
         """Another process took a name away, or changed attributes."""
         if not news.parent:
             self.kernel.drop_attributes(news.ino)
+            if self.writers and (node := self.store.tree.node(news.ino)) is not None:
+                self.writers.refresh(node)
         elif news.ino:
             if news.parent in (PIPELINES_INO, RUNS_INO):
                 self._sweep(news.ino)

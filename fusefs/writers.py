@@ -205,6 +205,12 @@ class Writers:
         (file or self.file).xattrs = packed
         self.apply(Attributes())
 
+    def refresh(self, node: Node) -> None:
+        """The attributes of `base` are these now. Here they and those of `file` were changed together."""
+        self.base = node
+        self.file.mode, self.file.uid, self.file.gid = node.mode, node.uid, node.gid
+        self.apply_xattrs(node.xattrs)
+
     def follow(self, node: Node, file: File) -> None:
         """The name stands for `node` now, which is of this file: whoever opens it from now on begins with that."""
         self.base, self.file = node, file

@@ -79,6 +79,12 @@ class WriterTable:
         if node.content:
             self._store.contents.pin(node.content)
 
+    def refresh(self, node: Node) -> None:
+        """Another process changed attributes of an object: who is about to replace it puts them, too."""
+        for writers in self.all_at(node.parent, node.name):
+            if writers.base is not None and writers.base.ino == node.ino:
+                writers.refresh(node)
+
     def hold(self, copy: PrivateCopy, content: int) -> None:
         """Keep a value for a copy instead of the one that was kept for it; 0: none."""
         if content:

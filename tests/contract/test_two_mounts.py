@@ -151,6 +151,29 @@ def test_attributes(pipeline: Path, there: Path) -> None:
     soon(lambda: os.listxattr(there / "k") == ["user.a"])
 
 
+@pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND, 0])
+def test_attributes_of_what_is_being_written(pipeline: Path, there: Path, flags: int) -> None:
+    """Attributes that the other mount sets while a Put goes on are those of the new value, too."""
+    (pipeline / "k").write_text("old")
+    os.chmod(pipeline / "k", 0o644)
+    soon(lambda: read(there / "k") == b"old")
+    fd = os.open(pipeline / "k", os.O_WRONLY | flags)
+    try:
+        os.write(fd, b"new")
+        os.chmod(there / "k", 0o600)
+        os.setxattr(there / "k", "user.a", b"1")
+        soon(lambda: os.fstat(fd).st_mode & 0o777 == 0o600 and os.listxattr(fd) == ["user.a"])
+        os.fchown(fd, 1, 2)
+        soon(lambda: (there / "k").stat().st_uid == 1)
+    finally:
+        os.close(fd)
+    for path in (pipeline, there):
+        soon(lambda p=path: read(p / "k") != b"old")  # type: ignore[misc]
+        found = (path / "k").stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o600, 1, 2)
+        assert os.getxattr(path / "k", "user.a") == b"1"
+
+
 def test_the_time_of_a_directory(pipeline: Path, there: Path) -> None:
     (pipeline / "old").write_text("v")
     soon(lambda: cached(there) == ["old"])
