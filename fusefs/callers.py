@@ -2,17 +2,18 @@
 
 import os
 import re
+import stat
+import time
 from collections.abc import Collection
-from itertools import islice
 from typing import NamedTuple
 
 # Bytes, because a process chooses its name, which is among them: as text, one that is no UTF-8 could not be read, and a
 # carriage return in it would begin a line.
-_FLAGS = re.compile(rb"^flags:\s*([0-7]+)$", re.MULTILINE)
 _GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
 _INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
-_FDS_AT_MOST = 2048
-"""How many files of a process are looked at, the lowest first: the event loop waits, 10 us for each."""
+_LOOKED_AT_S = 0.01
+"""For how long the files of a process are looked at, the lowest first: the event loop waits, some 10 us for each."""
+_FDINFO_BYTES = 4096
 
 
 class Caller(NamedTuple):
@@ -40,33 +41,54 @@ def same_process(pid: int, other: int) -> bool:
 
 
 def holds(pid: int, inos: Collection[int], *, for_writing: bool) -> bool:
-    """Whether the process of thread `pid` has a file with one of these inode numbers open (proc(5): /proc/PID/fdinfo).
+    """Whether the process of thread `pid` has a file with one of these inode numbers open (proc(5): /proc/PID/fd).
 
-    Reads nothing of the mount itself, so it cannot wait for us. False for a process that is gone or out of sight, and
-    for one that has thousands open before this one.
+    `pid` has to be waiting for the answer to a request: its process cannot be inside execve(2) then, for which this
+    would wait. It waits for nothing else, whatever the process does with its files: none of them is asked for anything
+    (see `_ino`). False for a process that is out of sight, and for one that has hundreds of files open before this one.
     """
     if not pid:
         return False
+    # The time that this thread runs: how busy others keep the machine is not to change the answer.
+    until = time.thread_time() + _LOOKED_AT_S
     try:
-        with os.scandir(f"/proc/{pid}/fdinfo") as fds:
-            for fd in islice(fds, _FDS_AT_MOST):
-                opened = _opened(fd.path)
-                if opened is None or opened[0] not in inos:
-                    continue
-                if not for_writing or opened[1] & os.O_ACCMODE != os.O_RDONLY:
+        with os.scandir(f"/proc/{pid}/fd") as fds:
+            for fd in fds:
+                if time.thread_time() > until:
+                    return False
+                if _ino(fd.path) in inos and (not for_writing or _is_for_writing(fd)):
                     return True
     except OSError:
         return False
     return False
 
 
-def _opened(path: str) -> tuple[int, int] | None:
-    """As `opened_in`; None also for what another thread of the process has just closed."""
+def _ino(path: str) -> int | None:
+    """The inode number of what a link in /proc/PID/fd stands for; None for what was closed just now.
+
+    /proc/PID/fdinfo tells it, too, but asks the file what else there is to tell: an epoll waits there for whoever has
+    it locked, who may be waiting for us. A descriptor of our own with O_PATH stands for the same inode, and for no file
+    that could be asked.
+    """
     try:
-        with open(path, "rb") as info:
-            return opened_in(info.read())
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return ino_in(os.read(info, _FDINFO_BYTES))
+        finally:
+            os.close(info)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _is_for_writing(fd: os.DirEntry[str]) -> bool:
+    """Whether a file was opened for writing: its link in /proc/PID/fd has that permission."""
+    return bool(fd.stat(follow_symlinks=False).st_mode & stat.S_IWUSR)
 
 
 def groups_in(status: bytes) -> set[int]:
@@ -75,7 +97,7 @@ def groups_in(status: bytes) -> set[int]:
     return set() if groups is None else {int(gid) for gid in groups[1].split()}
 
 
-def opened_in(info: bytes) -> tuple[int, int] | None:
-    """The inode number and the flags in a file of /proc/PID/fdinfo; None where one is missing."""
-    ino, flags = _INO.search(info), _FLAGS.search(info)
-    return None if ino is None or flags is None else (int(ino[1]), int(flags[1], 8))
+def ino_in(info: bytes) -> int | None:
+    """The inode number in a file of /proc/PID/fdinfo; None where it is missing."""
+    ino = _INO.search(info)
+    return None if ino is None else int(ino[1])

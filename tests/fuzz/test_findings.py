@@ -121,14 +121,19 @@ def test_a_process_with_many_open_files_holds_up_nobody_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20,000 open files were 10 us each, in which the mount served nobody, for every look-up of such a process."""
-    looked_at: list[str] = []
-    monkeypatch.setattr("fusefs.callers._opened", lambda path: looked_at.append(path))
-    monkeypatch.setattr("fusefs.callers._FDS_AT_MOST", 3)
-    fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
-    assert not holds(os.getpid(), {1}, for_writing=False)
-    for fd in fds:
-        os.close(fd)
-    assert len(looked_at) == 3
+    path = tmp_path / "file"
+    with path.open("wb"):
+        assert holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
+        monkeypatch.setattr("fusefs.callers._LOOKED_AT_S", 0)
+        assert not holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
+
+
+def test_what_a_process_has_open_for_reading_is_not_open_for_writing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with path.open("rb"):
+        assert holds(os.getpid(), {path.stat().st_ino}, for_writing=False)
+        assert not holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
 
 
 def test_a_listing_of_a_tree_of_any_depth(tmp_path: Path) -> None:

@@ -84,6 +84,35 @@ def test_ended_while_a_thread_waits_for_ever(mount: Gated, number: signal.Signal
 # Others are not held up
 
 
+POLL = """
+import select, threading
+file = open(large, "rb")
+page = mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+epoll = select.epoll()
+epoll.register(os.eventfd(1), select.EPOLLIN)
+arguments = epoll.fileno(), ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page))), 1, -1
+poller = threading.Thread(target=ctypes.CDLL(None).epoll_wait, args=arguments)
+poller.start()
+"""
+
+
+def test_a_client_that_has_something_locked_while_it_waits(mount: Gated) -> None:
+    """It looks up the new name of somebody else, and so is looked at itself, with an epoll that waits for a page."""
+    (mount.directory / "large").write_bytes(b"x" * 200_000)
+    mount.store.remount()
+    with Other() as writer, Other() as client:
+        writer("fd = os.open(path, os.O_WRONLY | os.O_CREAT)", path=str(mount.directory / "new"))
+        mount.shut(gated.READ)
+        client(POLL, large=str(mount.directory / "large"))
+        wchan = Path(f"/proc/{client.pid}/task/{client('poller.native_id')}/wchan")
+        wait_until(lambda: wchan.read_text() in ("request_wait_answer", "folio_wait_bit_common"))
+        client.begin("os.path.exists(path)", path=str(mount.directory / "new"))
+        assert client.answer(SOON) is False
+        assert os.listdir(mount.directory) == ["large"]
+        mount.open()
+        client("poller.join()")
+
+
 def use(pipeline: Path) -> None:
     """Everything that takes locks or makes somebody give way, in a pipeline that is full."""
     begun = time.monotonic()
