@@ -4,7 +4,8 @@ import logging
 import os
 import signal
 import subprocess
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 
 import pyfuse3
 import trio
@@ -14,6 +15,7 @@ from fusefs.errors import MountError
 from fusefs.mountinfo import mount_at
 from fusefs.state import MountState
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _LEAVE_S = 5.0
@@ -30,38 +32,55 @@ class Ending:
         self._mountpoint = mountpoint
         self._leave_dead = leave_dead
         self._left = False
+        self._early: set[int] = set()
+
+    @contextmanager
+    def signals_kept(self) -> Iterator[None]:
+        """Keep the signals that come before `at_signal` waits for them: they would end us and leave the mount dead.
+
+        Those that come after it has ended change nothing any more.
+        """
+        # By handlers and not by blocking: nothing is inherited by child processes and threads.
+        before = {number: signal.signal(number, lambda number, frame: self._early.add(number)) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def at_signal(self, state: MountState) -> None:
         """End the mount at SIGTERM and SIGINT."""
-        if self._leave_dead:
-            await self._leave_at_signal(state)
-        else:
-            await self._unmount_at_signal()
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            for number in self._early:
+                signal.raise_signal(number)
+            if self._leave_dead:
+                await self._leave_at_signal(signals, state)
+            else:
+                await self._unmount_at_signal(signals)
 
-    async def _leave_at_signal(self, state: MountState) -> None:
+    async def _leave_at_signal(self, signals: AsyncIterator[int], state: MountState) -> None:
         """End once nobody is writing, or after a while; what was closed until then is committed."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            number = await anext(signals)
-            log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, self._mountpoint)
-            with trio.move_on_after(_LEAVE_S):
-                while state.writers:
-                    await trio.sleep(0.05)
-            self._left = True
-            pyfuse3.terminate()
+        number = await anext(signals)
+        log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, self._mountpoint)
+        with trio.move_on_after(_LEAVE_S):
+            while state.writers:
+                await trio.sleep(0.05)
+        self._left = True
+        pyfuse3.terminate()
 
-    async def _unmount_at_signal(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                log.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
-                with trio.move_on_after(_DRAIN_S):
-                    while not await self._unmount():
-                        await trio.sleep(0.1)
-                    return
-                # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
-                await self._unmount("-z")
-                await trio.sleep(_DRAIN_S)
-                self._left = True  # if it could not even be detached
-                pyfuse3.terminate()
+    async def _unmount_at_signal(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            log.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
+            with trio.move_on_after(_DRAIN_S) as patience:
+                while not await self._unmount():
+                    await trio.sleep(0.1)
+            if not patience.cancelled_caught:
+                continue  # binds of it may still be in use; the next signal does not wait for them for long
+            # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
+            await self._unmount("-z")
+            await trio.sleep(_DRAIN_S)
+            self._left = True  # if it could not even be detached
+            pyfuse3.terminate()
 
     async def _unmount(self, *options: str) -> bool:
         command = ["umount", *(["-l"] if options else [])] if os.geteuid() == 0 else ["fusermount3", "-u", *options]

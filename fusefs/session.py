@@ -78,7 +78,10 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
             state.nursery.start_soon(_set_up_connection, mountpoint)
 
         operations = Operations(state, serving, greeted, options.umask)
-        with mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below:
+        with (
+            ending.signals_kept(),
+            mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below,
+        ):
             log.info("store %s, mounted on %s", settings.path, mountpoint)
             with _left_dead_after_errors(), watched(mountpoint, below, heartbeat, options.request_timeout):
                 trio.run(_serve, state, serving, ending)

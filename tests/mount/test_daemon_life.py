@@ -68,6 +68,21 @@ def test_a_signal_does_not_wait_for_ever(make_mount: MakeMount) -> None:
         assert os.listdir(store.path) == []
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_the_moment_in_which_the_mount_appears(number: signal.Signals) -> None:
+    """A service that is stopped while it starts leaves no dead mount behind."""
+    store = MountedStore()
+    try:
+        store.start()
+        while mount_at(store.path) is None:
+            assert store.daemon is not None
+            assert store.daemon.poll() is None, store.log()
+        os.kill(store.pid, number)
+        store.wait()
+    finally:
+        store.close()
+
+
 # Unmounting
 
 

@@ -87,6 +87,11 @@ class MountedStore:
 
     def mount(self) -> None:
         """Start the daemon and wait until it answers."""
+        self.start()
+        self._wait_until_ready()
+
+    def start(self) -> None:
+        """Start the daemon."""
         assert self.daemon is None, "mounted already"
         with self.log_path.open("ab") as log:
             self.daemon = subprocess.Popen(
@@ -98,7 +103,6 @@ class MountedStore:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in the terminal is for pytest, which unmounts in order
             )
-        self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         assert self.daemon is not None
