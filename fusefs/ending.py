@@ -12,7 +12,7 @@ import trio
 
 from fusefs.bare import protect
 from fusefs.errors import MountError
-from fusefs.mountinfo import mount_at
+from fusefs.mountinfo import Mount, mount_at, mounts
 from fusefs.state import MountState
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -33,6 +33,8 @@ class Ending:
         self._leave_dead = leave_dead
         self._left = False
         self._early: set[int] = set()
+        self.connection: int | None = None
+        """Of the mount, once it is there: other mounts on the mountpoint, above it or below, are not ours to end."""
 
     @contextmanager
     def signals_kept(self) -> Iterator[None]:
@@ -83,6 +85,10 @@ class Ending:
             pyfuse3.terminate()
 
     async def _unmount(self, *options: str) -> bool:
+        """Try once. False where it is in use, where something is mounted over it, and where it is detached already."""
+        mount = mount_at(os.fsencode(self._mountpoint))
+        if mount is None or not self._is_it(mount):
+            return False
         command = ["umount", *(["-l"] if options else [])] if os.geteuid() == 0 else ["fusermount3", "-u", *options]
         done = await trio.run_process(
             [*command, "--", self._mountpoint], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -104,10 +110,12 @@ class Ending:
 
         Raises MountError where nobody asked for that: somebody has aborted the connection.
         """
-        mount = mount_at(os.fsencode(self._mountpoint))
-        if mount is None or not mount.ours:
+        if not any(map(self._is_it, mounts())):
             return
         if not self._left:
             raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")
         with suppress(OSError):
             protect(below)
+
+    def _is_it(self, mount: Mount) -> bool:
+        return mount.path == os.fsencode(self._mountpoint) and mount.ours and mount.connection == self.connection

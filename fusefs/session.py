@@ -75,7 +75,7 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
         def greeted() -> None:
             ready()
             # Not yet: what the kernel makes of our greeting comes after this.
-            state.nursery.start_soon(_set_up_connection, mountpoint)
+            state.nursery.start_soon(_set_up_connection, ending.connection)
 
         operations = Operations(state, serving, greeted, options.umask)
         with (
@@ -83,7 +83,8 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
             mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below,
         ):
             log.info("store %s, mounted on %s", settings.path, mountpoint)
-            with _left_dead_after_errors(), watched(mountpoint, below, heartbeat, options.request_timeout):
+            ending.connection = connection = _connection(mountpoint)
+            with _left_dead_after_errors(), watched(connection, below, heartbeat, options.request_timeout):
                 trio.run(_serve, state, serving, ending)
                 if heartbeat.given_up:
                     raise MountError(f"the event loop did not turn for {options.request_timeout:g} seconds")
@@ -135,6 +136,12 @@ def _mount(operations: Operations, settings: ObjectStoreSettings, mountpoint: st
         raise MountError(f"cannot mount on {mountpoint}: {error}") from error
 
 
+def _connection(mountpoint: str) -> int | None:
+    """That of our new mount; None when it is unmounted already. Sends it no request: nobody answers yet."""
+    mount = mount_at(os.fsencode(mountpoint))
+    return mount.connection if mount is not None and mount.ours else None
+
+
 async def _serve(state: MountState, serving: Serving, ending: Ending) -> None:
     state.store.database.adopt()
     state.store.database.writes.patience_s = min(_PATIENCE_S, state.pulse.seconds / 2)
@@ -156,11 +163,10 @@ async def _serve(state: MountState, serving: Serving, ending: Ending) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _set_up_connection(mountpoint: str) -> None:
-    mount = mount_at(os.fsencode(mountpoint))
-    if mount is not None and mount.ours:
-        read_further_ahead(mount.connection)
-        _send_more_at_once(mount.connection)
+async def _set_up_connection(connection: int | None) -> None:
+    if connection is not None:
+        read_further_ahead(connection)
+        _send_more_at_once(connection)
 
 
 def _send_more_at_once(connection: int) -> None:

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from fusefs.bare import PROTECT
 from fusefs.heartbeat import GIVEN_UP, Heartbeat
 from fusefs.mountapi import mount_nowhere
-from fusefs.mountinfo import mount_at
 
 NAME = "fusefs-watchdog"
 """What ps(1) calls it: 15 letters at the most."""
@@ -85,20 +84,19 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def watched(mountpoint: str, below: int, heartbeat: Heartbeat, seconds: float) -> Iterator[None]:
+def watched(connection: int | None, below: int, heartbeat: Heartbeat, seconds: float) -> Iterator[None]:
     """Abort the connection of our new mount when this process dies, when its heart has not beaten for so many seconds,
     and at the end, so that no thread is left in it.
 
     After a death, the directory `below` the mount is protected (see fusefs.bare), for the day the mount is taken away.
 
-    To be used in the first thread, before there are others. Sends no request to the mount: nobody answers yet.
+    To be used in the first thread, before there are others.
     """
-    mount = mount_at(os.fsencode(mountpoint))
-    if mount is None or not mount.ours:  # unmounted already
+    if connection is None:  # unmounted already
         yield
         return
     try:
-        abort = open_abort(mount.connection)
+        abort = open_abort(connection)
     except OSError as error:
         log.warning(_NONE, error)
         yield

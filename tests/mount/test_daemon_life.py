@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,39 @@ def test_a_signal_in_the_moment_in_which_the_mount_appears(number: signal.Signal
         store.wait()
     finally:
         store.close()
+
+
+@contextmanager
+def tmpfs_on(path: Path) -> Iterator[None]:
+    sh(f"mount -t tmpfs -o size=1m fusefs-test {path}", path.parent)
+    try:
+        yield
+    finally:
+        sh(f"umount {path}", path.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a tmpfs")
+def test_a_signal_leaves_what_others_mounted_alone(make_mount: MakeMount) -> None:
+    """Neither what is mounted over ours is unmounted, nor what is left there when ours is detached already."""
+    covered, detached = make_mount(), make_mount()
+    detached.unmount()
+    with ExitStack() as stack:
+        stack.enter_context(tmpfs_on(detached.path))
+        detached.mount()
+        reader = os.open(make_object(detached), os.O_RDONLY)
+        sh("umount -l mount", detached.directory)
+        stack.enter_context(tmpfs_on(covered.path))
+        for store in (covered, detached):
+            os.kill(store.pid, signal.SIGTERM)
+        for store in (covered, detached):
+            assert store.daemon is not None
+            assert store.daemon.wait(30) == 0, store.log()
+            store.daemon = None
+            assert os.path.ismount(store.path)
+            assert os.listdir(store.path) == []
+        with refused(*GONE):
+            os.close(reader)
 
 
 # Unmounting
