@@ -15,6 +15,7 @@ from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import Draft
+from engine.errors import StoreError
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
 
@@ -104,20 +105,27 @@ class Intents:
     def withdraw(self, key: Key, draft: Draft) -> None:
         """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
         self.unpublished.pop(key, None)
-        if key not in self._in_table:
-            if key in self._written:
+        if key in self._in_table:
+            self._withdraw(key, draft)
+        elif key in self._written:
+            try:
+                self._withdraw(key, draft)
+            except StoreError:
+                # Then the journal says it, to all who do not find an older state of it.
                 self._open_journal().append(Entry(next(self._numbers), *key, None, b""))
                 del self._written[key]
-            return
-        session = self._contents.sessions.ensure()
+
+    def _withdraw(self, key: Key, draft: Draft) -> None:
         with self._database.write():
-            self._database.rows("DELETE FROM intent WHERE ino = ? AND handle = ?", key)
-            if draft.content and not draft.registered:
+            fulfilled = self.fulfil(key)
+            if key in self._in_table and draft.content and not draft.registered:
+                session = self._contents.sessions.own
                 self._database.rows("INSERT OR IGNORE INTO draft VALUES (?, ?)", (draft.content, session))
                 draft.registered = True
             # The intent was the last that referred to them.
             self.drop_superseded(draft)
-        self._in_table.discard(key)
+            self.seen_to(fulfilled)
+        self.note(fulfilled)
         draft.superseded.clear()
 
     def drop_superseded(self, draft: Draft) -> None:

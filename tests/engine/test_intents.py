@@ -33,6 +33,18 @@ def release(put, draft, intent):
     store.publisher.publish(put, draft, intent, later=True)
 """
 
+REFUSING = """
+from engine.errors import OutOfSpaceError
+from engine.sqlite.database import Database
+rows, refused = Database.rows, [False]
+
+def refusing(self, sql, arguments=()):
+    if refused[0] and sql == "COMMIT" and self.in_transaction:
+        raise OutOfSpaceError("full")
+    return rows(self, sql, arguments)
+
+Database.rows = refusing
+"""
 ON_THE_DISK = """
 import shutil
 
@@ -227,6 +239,23 @@ store.publisher.prepare(put, draft, 1)
 """,
     )
     assert values(store, APP)[b"k"] == b"new"
+    check_nothing_left(store)
+
+
+def test_a_journal_that_is_older_than_a_withdrawal(store: Store, stores: Stores) -> None:
+    """The catalog says that what was withdrawn is not to be published, so the journal may be of any earlier moment."""
+    stores.close(store)
+    store = after_death(
+        stores,
+        """
+put, draft, _ = close(b"k", b"half")
+older = store.publisher.journal_path.read_bytes()
+store.publisher.abandon(draft, put.ino, 1)
+store.put_object(app, b"k", b"whole, of another")
+store.publisher.journal_path.write_bytes(older)
+""",
+    )
+    assert values(store, APP) == {b"k": b"whole, of another"}
     check_nothing_left(store)
 
 
@@ -447,26 +476,34 @@ def test_what_was_removed_does_not_come_back_when_that_is_tried_again(
     check_nothing_left(store)
 
 
+def test_a_kill_after_a_withdrawal_that_could_not_be_committed(store: Store, stores: Stores) -> None:
+    stores.close(store)
+    store = after_death(
+        stores,
+        REFUSING
+        + """
+put, draft, _ = close(b"k", b"value")
+refused[0] = True
+store.publisher.abandon(draft, put.ino, 1)
+""",
+    )
+    assert values(store, APP) == {}
+    check_nothing_left(store)
+
+
 def test_a_kill_before_it_is_published_again(store: Store, stores: Stores) -> None:
     stores.close(store)
     store = after_death(
         stores,
-        """
-from engine.errors import OutOfSpaceError
-from engine.sqlite import fullness
-from engine.sqlite.database import Database
-rows = Database.rows
-def refusing(self, sql, arguments=()):
-    if sql == "COMMIT" and self.in_transaction:
-        raise OutOfSpaceError("full")
-    return rows(self, sql, arguments)
+        REFUSING
+        + """
 release(*close(b"a", b"1"))
-Database.rows = refusing
+refused[0] = True
 try:
     store.publisher.settle()
 except OutOfSpaceError:
     pass
-Database.rows = rows
+refused[0] = False
 release(*close(b"b", b"2"))
 store.publisher.settle()
 """,
