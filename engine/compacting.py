@@ -88,7 +88,7 @@ def _delete_leftovers(store: Store) -> None:
     while more:
         with store.database.write():
             tx = Transaction(store.database, store.sessions.own)
-            more = eviction.forget_old(tx, _AT_ONCE, everything=True) == _AT_ONCE
+            more = eviction.forget_old(tx, _AT_ONCE) == _AT_ONCE
         while store.upkeep.sweep() or store.upkeep.reclaim():
             store.upkeep.checkpoint()
     while store.upkeep.ripen():

@@ -62,6 +62,10 @@ class Upkeep:
         """The first of those rows that is for this process to delete, but not yet."""
         self._others: set[int] = set()
         """The other sessions at that time."""
+        self._looked: tuple[float, int] = (-math.inf, 0)
+        """When the store's clock was looked at, some minutes ago at most, and what is older than that."""
+        self._old = 0
+        """What is older than the time when it was looked at before that."""
 
     def work(self) -> bool:
         """Do steps of everything there is to do, for a moment. Returns whether there is more. For a thread.
@@ -93,20 +97,31 @@ class Upkeep:
         return bool(self._database.value(_ANYTHING_TO_SWEEP, (self._displaced_before(),)))
 
     def _displaced_before(self) -> int:
-        return time.time_ns() - (0 if is_nearly_full(self._database) else eviction.KEEP_DISPLACED_NS)
+        """What is older by the store's clock has been kept aside for long enough.
+
+        That clock may be ahead of the system's, and hardly moves then: what this process has seen for long enough is
+        old as well.
+        """
+        if is_nearly_full(self._database):
+            return _ENDLESS
+        at, older = self._looked
+        if time.monotonic() - at >= eviction.KEEP_DISPLACED_NS / 1e9:
+            self._old = older
+            self._looked = time.monotonic(), self._database.value("SELECT clock_ns + 1 FROM store")
+        return max(self._old, time.time_ns() - eviction.KEEP_DISPLACED_NS)
 
     @again_when_full
     def sweep(self) -> bool:
         """Do a step of what removed pipelines and runs and old evictions left. Returns whether there is more."""
         if not self._anything_to_sweep():
             return False
-        full = is_nearly_full(self._database)
+        before = self._displaced_before()
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             until = time.monotonic() + _STEP_S
             if lifetimes.sweep(tx, _AT_ONCE, until) > 0:
                 return True
-            return eviction.forget_old(tx, _AT_ONCE, everything=full) == _AT_ONCE
+            return eviction.forget_old(tx, _AT_ONCE, before) == _AT_ONCE
 
     def anything_to_reclaim(self) -> bool:
         """Whether a call of `reclaim` may have something to do."""

@@ -271,9 +271,8 @@ def forget(tx: Transaction, displaced_by: int) -> None:
         _purge(tx, ino, content)
 
 
-def forget_old(tx: Transaction, limit: int, *, everything: bool = False) -> int:
-    """Give up what was displaced too long ago, or everything when space is needed. Returns how many."""
-    before = tx.now_ns + 1 if everything else tx.now_ns - KEEP_DISPLACED_NS
+def forget_old(tx: Transaction, limit: int, before: int = 2**63 - 1) -> int:
+    """Give up what was displaced before a time, or everything. Returns how many."""
     rows = tx.rows("SELECT ino, content FROM evicted WHERE evicted_ns < ? ORDER BY evicted_ns LIMIT ?", (before, limit))
     for ino, content in rows:
         _purge(tx, ino, content)

@@ -1,8 +1,10 @@
 """The limit of a pipeline: what goes, in which order, and what comes back."""
 
+import time
+
 import pytest
 
-from engine import Effects, ScopeName, Store
+from engine import Effects, ScopeName, Store, upkeep
 from engine.catalog import eviction
 from engine.errors import NotEmptyError
 from engine.model import PIPELINES_INO, Attributes
@@ -10,7 +12,6 @@ from tests.support.invariants import check_nothing_left
 from tests.support.stores import (
     Stores,
     directory,
-    forget_displaced,
     keys,
     names,
     node,
@@ -164,10 +165,37 @@ def test_what_was_evicted_gives_its_space_back_in_time(
     assert delete(store, app, b"2") == []
 
 
-def test_a_full_disk_takes_what_was_kept_aside(store: Store, app: ScopeName) -> None:
+def test_a_clock_that_was_put_back_keeps_nothing_for_longer(
+    store: Store, app: ScopeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's clock does not go back, so that by it, nothing grows old for as long as the system's is behind."""
+    store.set_limit(app.name, 1)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 365 * 24 * 3600 * 10**9)
+    put(store, app, b"1")
+    monkeypatch.setattr(time, "time_ns", now)
+    put(store, app, b"2")
+    reclaim_all(store)
+    reclaim_all(store)
+    assert len(store.engine.list_object_keys()) == 2, "kept aside: it may come back"
+    monkeypatch.setattr(eviction, "KEEP_DISPLACED_NS", 0)
+    assert store.upkeep.anything_to_do
+    reclaim_all(store)
+    check_nothing_left(store)
+    assert len(store.engine.list_object_keys()) == 1
+
+
+@pytest.mark.parametrize("behind_s", [0, 365 * 24 * 3600])
+def test_a_full_disk_takes_what_was_kept_aside(
+    store: Store, app: ScopeName, monkeypatch: pytest.MonkeyPatch, behind_s: int
+) -> None:
+    """However far the system's clock is behind the store's."""
     store.set_limit(app.name, 1)
     put(store, app, b"1", b"2")
-    forget_displaced(store)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - behind_s * 10**9)
+    monkeypatch.setattr(upkeep, "is_nearly_full", lambda database: True)
+    reclaim_all(store)
     assert delete(store, app, b"2") == []
     check_nothing_left(store)
     assert store.engine.list_object_keys() == []

@@ -168,4 +168,4 @@ OpenStore = Callable[..., Store]
 def forget_displaced(store: Store) -> None:
     """Give up what was evicted and might come back, as upkeep does on a disk that is nearly full."""
     with store.database.write():
-        eviction.forget_old(Transaction(store.database, store.sessions.own), 1000, everything=True)
+        eviction.forget_old(Transaction(store.database, store.sessions.own), 1000)
