@@ -118,7 +118,7 @@ class Contents:
 
     def reserve(self) -> int:
         """A number for a value that is stored before the catalog refers to it; deleted should this process die."""
-        session = self.sessions.ensure()
+        session = self.sessions.ensure(listens=False)
         content = self.numbers.take()
         with self.database.joined():
             self.database.rows("INSERT INTO draft VALUES (?, ?)", (content, session))

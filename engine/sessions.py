@@ -13,6 +13,9 @@ from engine.errors import OpenError
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full
 
+_UP_TO_NOW = "(SELECT clock_ns FROM store)"
+_EVERYTHING = 2**63 - 1
+
 
 class Sessions:
     """The sessions of one store, and this process's own (number 0 until `ensure`)."""
@@ -21,22 +24,33 @@ class Sessions:
         self._database = database
         self._fd = -1
         self.own = 0
+        self._listens = False
 
-    def ensure(self) -> int:
-        """Have a session, which others see as alive from now on. Not inside a transaction. Raises StoreError."""
+    def ensure(self, *, listens: bool = True) -> int:
+        """Have a session, which others see as alive from now on. Not inside a transaction. Raises StoreError.
+
+        `listens`: nothing that others take away is deleted before this one has acknowledged it. Who has nothing open
+        and nothing cached need not, and keeps nothing alive.
+        """
         if not self.own:
             try:
                 with self._database.write():
                     # Of several threads that come here at once, one begins the session of all.
-                    self.own = self.own or self._begin()
+                    if not self.own:
+                        self.own, self._listens = self._begin(listens), listens
             except BaseException:
                 self.own = 0
                 raise
+        if listens and not self._listens:
+            with self._database.write():
+                self._database.rows(f"UPDATE session SET seen = {_UP_TO_NOW} WHERE id = ?", (self.own,))
+            self._listens = True
         return self.own
 
-    def _begin(self) -> int:
+    def _begin(self, listens: bool) -> int:
+        seen = _UP_TO_NOW if listens else str(_EVERYTHING)
         number = self._database.value(
-            "INSERT INTO session (seen, pid) VALUES ((SELECT clock_ns FROM store), ?) RETURNING id", (os.getpid(),)
+            f"INSERT INTO session (seen, pid) VALUES ({seen}, ?) RETURNING id", (os.getpid(),)
         )
         if self._database.path is not None:
             # Locked before it can be seen: nobody takes it for dead.

@@ -163,7 +163,7 @@ CREATE TABLE pin (
 -- Processes that write or mount. Alive while byte `id` of the lock file beside the store is locked.
 CREATE TABLE session (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- the byte of the lock file that the process has locked; never used again
-    seen INTEGER NOT NULL,   -- change.seq up to which this one has told its kernel and pinned what it has open
+    seen INTEGER NOT NULL,   -- change.seq up to which this one has told its kernel and pinned what it has open; 2^63 - 1 where it has neither
     pid INTEGER NOT NULL,    -- for people; nothing relies on it
     resolved INTEGER NOT NULL DEFAULT 0 -- up to which number the entries of its journal are seen to: published, withdrawn or in intent
 ) STRICT;

@@ -1,6 +1,7 @@
 """What happens behind the scenes between several processes with one store: news, pins, deletion of values."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,35 @@ store.close()
             assert process.returncode == 0, errors
     check_nothing_left(one)
     assert kept(one) == 0
+
+
+def test_who_only_puts_keeps_nothing_alive(stores: Stores, one: Store) -> None:
+    """As `producer | fusefs put`, which may take long and hears of nothing meanwhile."""
+    other = stores.open()
+
+    def slow() -> Iterator[bytes]:
+        yield 5_000_000 * b"x"
+        for number in range(3):
+            one.put_object(APP, b"key", b"%d" % number, force=True)
+        reclaim_all(one)
+        assert kept(one) == 1, "the newest of the other"
+        yield b"x"
+
+    other.put_object(APP, b"slow", slow())
+    assert other.sessions.own
+    assert told(other) == []
+
+
+def test_who_put_and_then_listens(stores: Stores, one: Store) -> None:
+    other = stores.open()
+    other.put_object(APP, b"key", LARGE)
+    other.sessions.ensure()
+    one.put_object(APP, b"key", b"new", force=True)
+    reclaim_all(one)
+    assert kept(one) == 2, "the other has not acknowledged it"
+    assert told_names(other) == [b"key"]
+    reclaim_all(one)
+    assert kept(one) == 1
 
 
 def test_another_engine_deletes_what_no_power_cut_brings_back(
