@@ -183,7 +183,7 @@ class MountState:
         return None if known is None else known[0]
 
     def change_lost(self, node: Node) -> None:
-        """Attributes of an object that has no name any more: for those who have it open."""
+        """Attributes of an object that has no name any more, as they are from now on: for those who have it open."""
         known = self._open.get(node.ino)
         if known is not None:
             self._open[node.ino] = node, known[1]
@@ -200,6 +200,7 @@ class MountState:
     def retire(self, node: Node) -> None:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
         self._drop_recent(node.ino)
+        self.change_lost(node)
         if self.kernel.knows(node.ino) and node.ino not in self._gone:
             self.store.contents.pin(node.content)
             self._gone[node.ino] = node, time.monotonic() + _GONE_S

@@ -1,4 +1,4 @@
-"""fchmod, fchown, futimens and fsetxattr on descriptors of writers: before, between and after writes, and at close."""
+"""fchmod, fchown, futimens and fsetxattr on descriptors: of writers at every moment, and of readers."""
 
 import itertools
 import os
@@ -106,6 +106,35 @@ def test_through_a_reader(twins: Twins, change: str) -> None:
 
     found = twins.same(steps)
     assert found[0] is found[2] is True
+
+
+@pytest.mark.parametrize("through", ["path", "descriptor"])
+@pytest.mark.parametrize("lost", ["removed", "replaced"])
+def test_shown_to_a_reader_when_the_name_is_gone(twins: Twins, lost: str, through: str) -> None:
+    """What changed since it was opened stays as it was when the name went, and can be changed further."""
+
+    def steps(directory: Path) -> list[object]:
+        path = directory / "k"
+        path.write_bytes(b"value")
+        (directory / "new").write_bytes(b"another")
+        fd = os.open(path, os.O_RDONLY)
+        changed = fd if through == "descriptor" else path
+        os.chmod(changed, 0o750)
+        os.chown(changed, 1001, 2000)
+        os.setxattr(changed, "user.a", b"set")
+        os.utime(changed, ns=(PAST, PAST))
+        if lost == "removed":
+            path.unlink()
+        else:
+            (directory / "new").rename(path)
+        found = [_about(os.fstat(fd)), os.listxattr(fd)]
+        os.fchmod(fd, 0o600)
+        found.append(_about(os.fstat(fd)))
+        os.close(fd)
+        return found
+
+    shown = (1001, 2000, 5, True)
+    assert twins.same(steps) == [(0o750, *shown), ["user.a"], (0o600, *shown)]
 
 
 def test_attributes_that_somebody_else_sets_meanwhile(twins: Twins) -> None:
