@@ -192,14 +192,14 @@ class Opening:
     def _shared(self, writers: Writers, caller: Caller | None, *, own: bool = False) -> PrivateCopy | None:
         """The copy that a further handle may work on: the caller's `own`, or the one of those who edit the object.
 
-        Not one that started from an object which the name has lost since.
+        Not one whose process removed the name, nor one that started from an object which the name has lost since.
         """
         copy = writers.edit
         if own and caller is not None:
             mine = writers.opened_by.get(caller.pid)
             copy = mine if mine is not None and mine.how is not How.APPEND else copy
         present = 0 if writers.base is None else writers.base.ino
-        return copy if copy is not None and copy.origin == present else None
+        return copy if copy is not None and copy.origin == present and not copy.unlinked else None
 
     def note_change(self, writers: Writers, copy: PrivateCopy, caller: Caller) -> None:
         """A value is about to be changed: times move, and bits that would lend the new one its owner's rights go."""

@@ -287,6 +287,23 @@ def test_its_own_new_key_unlinked(pipeline: Path, pending: Other) -> None:
     assert (pipeline / "new").read_text() == "another"
 
 
+@pytest.mark.parametrize("by", ["its remover", "somebody else"])
+def test_a_key_that_one_of_its_creators_removed(pipeline: Path, one: Other, other: Other, by: str) -> None:
+    """Who creates it after that puts a value of its own, although another still has it open."""
+    one("removed = os.open(path, os.O_RDWR | os.O_CREAT); os.write(removed, b'removed')", path=pipeline / "k")
+    other("fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC); os.write(fd, b'last')", path=pipeline / "k")
+    one("os.unlink(path)")
+    with Other() as third:
+        creator = one if by == "its remover" else third
+        creator("fd = os.open(path, os.O_RDWR | os.O_CREAT); os.write(fd, b'new'); os.close(fd)", path=pipeline / "k")
+    assert (pipeline / "k").read_bytes() == b"new"
+    assert one("os.pread(removed, 100, 0)") == b"removed"
+    one("os.close(removed)")
+    assert (pipeline / "k").read_bytes() == b"new"
+    other("os.close(fd)")
+    assert (pipeline / "k").read_bytes() == b"last"
+
+
 def test_temporary_files_of_the_standard_library(pipeline: Path) -> None:
     """The idioms of temporary files work before close."""
     with Other() as program:
