@@ -119,7 +119,7 @@ class Files:
         self._opening.note_change(writers, handle.copy, handle.opener)
         if handle.copy.how is How.APPEND:
             await handle.copy.spool.settle()
-            self._turn_into_edit(handle)
+            await self._turn_into_edit(handle, size)
         await self.truncate_copy(writers, handle.copy, size)
         return writers
 
@@ -132,18 +132,24 @@ class Files:
             self._publication.spoil(writers, copy, error)
             raise
 
-    def _turn_into_edit(self, handle: WriteHandle) -> None:
-        """A handle that appends cuts the value: from here on it replaces it, by what it had and appended itself."""
+    async def _turn_into_edit(self, handle: WriteHandle, size: int) -> None:
+        """A handle that appends cuts the value: from here on it replaces it, by what it had and appended itself.
+
+        Only what is left of that is copied, and leaves memory meanwhile. The kernel holds writes back until it is done.
+        """
         writers, old = handle.writers, handle.copy
         copy = self._opening.new_copy(writers, How.REPLACE, base=writers.before(old))
         end = copy.spool.size
-        for offset in range(0, old.spool.size, SMALL_BYTES):
-            copy.spool.draft.write(end + offset, old.spool.read(offset, SMALL_BYTES))
+        try:
+            for offset in range(0, min(old.spool.size, size - end), SMALL_BYTES):
+                await copy.spool.write(end + offset, old.spool.read(offset, SMALL_BYTES))
+        except BaseException:
+            self._publication.discard(writers, copy)
+            raise
         copy.take_over(old)
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy
-        self._publication.abandon(writers, old)
-        self._state.writers.let_go(old)
+        self._publication.discard(writers, old)
         handle.copy = copy
         writers.opened_by = {pid: copy if opened is old else opened for pid, opened in writers.opened_by.items()}
         if writers.last is old:

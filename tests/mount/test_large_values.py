@@ -166,6 +166,26 @@ def test_a_sparse_value(make_mount: MakeMount) -> None:
     assert memory(store, "VmHWM") < RESIDENT_MAX_BYTES
 
 
+@pytest.mark.parametrize("size", [0, 500, 70 * MIB + 7, 97 * MIB])
+def test_cut_by_who_appends(make_mount: MakeMount, size: int) -> None:
+    """What is left of a large append stays, and what becomes of it needs no memory for the whole."""
+    store = make_mount()
+    (store.run / "1").mkdir()
+    path = store.run / "1/k"
+    path.write_bytes(b"before" * 200)
+    block = random.Random(size).randbytes(MIB - 8)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    for number in range(96):
+        os.write(fd, number.to_bytes(8, "big") + block)
+    before = memory(store, "VmHWM")
+    os.ftruncate(fd, size)
+    assert memory(store, "VmHWM") - before < 40 * MIB
+    os.write(fd, b"after")
+    os.close(fd)
+    whole = b"before" * 200 + b"".join(number.to_bytes(8, "big") + block for number in range(96))
+    assert path.read_bytes() == whole[:size] + bytes(max(0, size - len(whole))) + b"after"
+
+
 # Readers and writers at once
 
 
