@@ -4,13 +4,15 @@ import os
 import re
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 # Bytes, because a process chooses its name, which is among them: as text, one that is no UTF-8 could not be read, and a
 # carriage return in it would begin a line.
 _GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
+_PARENT = re.compile(rb"^PPid:\s*(\d+)$", re.MULTILINE)
 _INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
+_GENERATIONS_AT_MOST = 8
 _LOOKED_AT_S = 0.01
 """For how long the files of a process are looked at, the lowest first: the event loop waits, some 10 us for each."""
 _FDINFO_BYTES = 4096
@@ -35,9 +37,34 @@ class Caller(NamedTuple):
             return False
 
 
-def same_process(pid: int, other: int) -> bool:
-    """Whether two threads belong to one process."""
-    return pid == other or os.path.exists(f"/proc/{pid}/task/{other}")
+def lineage(pid: int) -> Iterator[set[int]]:
+    """The threads of the process of thread `pid`, then those of its parent, and so on.
+
+    A file that a process has open may be one that an ancestor opened: descriptors are inherited. Waits for nobody (see
+    fusefs.closers), as status is read without the locks that execve(2) holds.
+    """
+    for _ in range(_GENERATIONS_AT_MOST):
+        yield _threads(pid) | {pid}
+        pid = _parent(pid)
+        if not pid:
+            return
+
+
+def _threads(pid: int) -> set[int]:
+    try:
+        return {*map(int, os.listdir(f"/proc/{pid}/task"))}
+    except OSError:
+        return set()
+
+
+def _parent(pid: int) -> int:
+    """0: none that can be seen."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            parent = _PARENT.search(status.read())
+    except OSError:
+        return 0
+    return 0 if parent is None else int(parent[1])
 
 
 def holds(pid: int, inos: Collection[int], *, for_writing: bool) -> bool:

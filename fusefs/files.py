@@ -151,9 +151,7 @@ class Files:
             peek.copy = copy
         self._publication.discard(writers, old)
         handle.copy = copy
-        writers.opened_by = {pid: copy if opened is old else opened for pid, opened in writers.opened_by.items()}
-        if writers.last is old:
-            writers.last = copy
+        writers.exchange(old, copy)
 
     async def flush(self, number: int) -> None:
         """One descriptor of the file is closed; others may be open. Raises StoreError, which close() returns."""

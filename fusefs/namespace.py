@@ -6,7 +6,6 @@ from itertools import groupby
 from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
 from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
-from fusefs.callers import same_process
 from fusefs.handles import DirectoryHandle
 from fusefs.kernel import LONG_S
 from fusefs.publication import Publication
@@ -146,13 +145,13 @@ class Namespace:
 
     def _unlink_pending(self, writers: Writers, pid: int) -> None:
         """A process removes a name that it is writing: its copies are not published, those of others are."""
-        copies = {handle: handle.copy for handle in self._state.handles.writers() if handle.writers is writers}
-        own = {copy for handle, copy in copies.items() if same_process(pid, handle.opener.pid)} or {*copies.values()}
+        copies = {*writers.copies}
+        own = {*writers.copies_of(pid)} or copies
         for copy in own:
             self._publication.withdraw(writers, copy)
             self._state.writers.give_up(writers, copy)
             copy.unlinked = True
-        if own >= {*copies.values()}:
+        if own == copies:
             self._state.writers.detach(writers)
 
     async def rename(

@@ -196,7 +196,7 @@ class Opening:
         """
         copy = writers.edit
         if own and caller is not None:
-            mine = writers.opened_by.get(caller.pid)
+            mine = writers.own_copy(caller.pid)
             copy = mine if mine is not None and mine.how is not How.APPEND else copy
         present = 0 if writers.base is None else writers.base.ino
         return copy if copy is not None and copy.origin == present and not copy.unlinked else None

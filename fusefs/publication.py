@@ -195,7 +195,7 @@ class Publication:
         before it has answers, so it has them at once where a thread is to be waited for.
         """
         writers, copy = handle.writers, handle.copy
-        writers.note_release(handle.opener.pid)
+        writers.note_release(handle.opener.pid, copy)
         copy.holders -= 1
         self.forget_victims(handle)
         if handle.changed:

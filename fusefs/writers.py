@@ -10,10 +10,11 @@ one for all handles that edit the value in place.
 
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 
 from engine.catalog.puts import How
 from engine.model import Attributes, Node
-from fusefs.callers import holds, same_process
+from fusefs.callers import holds, lineage
 from fusefs.copies import File, PrivateCopy
 
 EXPECTED_S = 10.0
@@ -37,10 +38,8 @@ class Writers:
     """When the value was changed last."""
     touched_ns: int = 0
     """When the attributes were changed last."""
-    opened_by: dict[int, PrivateCopy] = field(default_factory=dict)
-    """The threads that opened it, and the copy that each opened last."""
-    opens: dict[int, int] = field(default_factory=dict)
-    """How many open files these threads have of it."""
+    opened_by: dict[int, list[PrivateCopy]] = field(default_factory=dict)
+    """The copies that are open, by the threads that opened them, in this order."""
     shown: set[int] = field(default_factory=set)
     """The inode numbers that fstat(2) has shown on its descriptors; /proc shows the last of them."""
     expected: dict[int, float] = field(default_factory=dict)
@@ -66,17 +65,39 @@ class Writers:
 
     def held_by(self, pid: int) -> bool:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
-        if pid in self.opened_by:
-            return not self.opened_by[pid].unlinked
         # A number that is shown for a published object as well is that of readers, too.
-        return holds(pid, {self.ino, *self.shown}, for_writing=bool(self.shown))
+        if pid in self.opened_by or holds(pid, {self.ino, *self.shown}, for_writing=bool(self.shown)):
+            copy = self.own_copy(pid)
+            return copy is None or not copy.unlinked
+        return False
+
+    @property
+    def copies(self) -> list[PrivateCopy]:
+        """The copies that are open, each as often as it was opened."""
+        return list(chain.from_iterable(self.opened_by.values()))
+
+    def copies_of(self, pid: int) -> list[PrivateCopy]:
+        """The copies of one who has this inode open: what its process opened, or the nearest ancestor that opened any.
+
+        None where that cannot be told.
+        """
+        copies = self.copies
+        if all(copy is copies[0] for copy in copies):
+            return copies
+        for threads in lineage(pid):
+            own = [opened for thread, opened in self.opened_by.items() if thread in threads]
+            if own:
+                return list(chain.from_iterable(own))
+        return []
+
+    def own_copy(self, pid: int) -> PrivateCopy | None:
+        """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
+        own = self.opened_by.get(pid) or self.copies_of(pid)
+        return own[-1] if own else None
 
     def copy_of(self, pid: int) -> PrivateCopy | None:
-        """The copy that the process of a thread opened last; that of whoever opened or wrote last, if it has none."""
-        if pid in self.opened_by:
-            return self.opened_by[pid]
-        own = (copy for thread, copy in reversed(self.opened_by.items()) if same_process(pid, thread))
-        return next(own, self.last or self.edit)
+        """`own_copy`; that of whoever opened or wrote last, if there is none."""
+        return self.own_copy(pid) or self.last or self.edit
 
     @property
     def idle(self) -> bool:
@@ -116,8 +137,8 @@ class Writers:
         Who is only expected to open it may never come, and is shown what it would begin with.
         """
         scope = self.base.scope if self.base is not None else 0
-        last = self.edit if pid in self.expected and pid not in self.opened_by else self.last
-        copy = self.opened_by.get(pid, last)
+        last = self.edit if self._only_expects(pid) else self.last
+        copy = self._shown_copy(pid, last)
         file = self.file_of(pid)
         return Node(
             self.ino,
@@ -134,9 +155,16 @@ class Writers:
             file.xattrs,
         )
 
+    def _only_expects(self, pid: int) -> bool:
+        return pid in self.expected and pid not in self.opened_by
+
+    def _shown_copy(self, pid: int, otherwise: PrivateCopy | None) -> PrivateCopy | None:
+        own = None if self._only_expects(pid) else self.own_copy(pid)
+        return own or otherwise
+
     def file_of(self, pid: int) -> File:
         """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
-        copies = [*self.opened_by.values()]
+        copies = self.copies
         if pid in self.expected or all(copy.file is self.file for copy in copies):
             return self.file
         return (self.copy_of(pid) or copies[-1]).file
@@ -163,15 +191,20 @@ class Writers:
 
     def note_open(self, pid: int, copy: PrivateCopy) -> None:
         self.handles += 1
-        self.opens[pid] = self.opens.get(pid, 0) + 1
-        self.opened_by[pid] = copy
+        self.opened_by[pid] = [*self.opened_by.pop(pid, ()), copy]
 
-    def note_release(self, pid: int) -> None:
+    def note_release(self, pid: int, copy: PrivateCopy) -> None:
         self.handles -= 1
-        self.opens[pid] -= 1
-        if not self.opens[pid]:
-            del self.opens[pid]
-            self.opened_by.pop(pid, None)
+        self.opened_by[pid].remove(copy)
+        if not self.opened_by[pid]:
+            del self.opened_by[pid]
+
+    def exchange(self, old: PrivateCopy, new: PrivateCopy) -> None:
+        """Whoever has one copy open has another instead."""
+        for copies in self.opened_by.values():
+            copies[:] = [new if copy is old else copy for copy in copies]
+        if self.last is old:
+            self.last = new
 
     def as_shown(self, pid: int) -> Node:
         """The private inode as fstat(2) is to show it: to who edits in place, with the number of the published object.
@@ -182,7 +215,9 @@ class Writers:
         GETATTR.
         """
         node = self.as_node(pid)
-        if self.base is None or self.edit is None or self.opened_by.get(pid, self.edit) is not self.edit:
+        if self.base is None or self.edit is None:
+            return node
+        if self._shown_copy(pid, self.edit) is not self.edit:
             return node
         self.shown.add(self.base.ino)
         return node._replace(ino=self.base.ino)

@@ -1,7 +1,8 @@
-"""A process that writes a new key and reads it by path, before anybody closed it: it is shown its own file."""
+"""A process that writes a new key and works on it by path, before anybody closed it: it has its own file."""
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,70 @@ def test_a_further_put_by_the_same_process(pipeline: Path, one: Other) -> None:
     one("os.close(w); os.close(w2)")
     assert read(one) == b"first"
     assert (pipeline / "k").read_bytes() == b"second"
+
+
+def test_truncating_it_by_path(pipeline: Path, one: Other, other: Other) -> None:
+    start(one, pipeline / "k", b"one")
+    start(other, pipeline / "k", b"other")
+    one("os.truncate(path, 2)")
+    assert (read(one), read(other)) == (b"on", b"other")
+
+
+def test_another_thread_of_its_process(pipeline: Path, one: Other, other: Other) -> None:
+    """It has what its process writes, and not what another process writes there."""
+    start(other, pipeline / "k", b"other")
+    start(one, pipeline / "k", b"one")
+    one("""
+from threading import Thread
+def work():
+    global seen
+    fd = os.open(path, os.O_RDWR)
+    seen = os.pread(fd, 100, 0), os.fstat(fd).st_size, os.stat(path).st_size
+    os.pwrite(fd, b"O", 0)
+    os.close(fd)
+thread = Thread(target=work)
+thread.start()
+thread.join()
+""")
+    assert one("seen") == (b"one", 3, 3)
+    assert (read(one), read(other)) == (b"One", b"other")
+
+
+CHILDREN = {
+    "cat k": (["k"], b"own", "own"),
+    "stat -c %s k": (["k"], b"own", "3\n"),
+    "truncate -s 2 k": (["k"], b"ow", ""),
+    "printf +more >> k": (["k"], b"own+more", ""),
+    "rm k": ([], None, ""),
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_a_child_that_inherited_it(pipeline: Path, other: Other, child: str) -> None:
+    """`exec 3> k; cat k` in a shell: the child has what its parent opened, and nothing of another process."""
+    other(f"w = os.open(path, {OPEN})", path=pipeline / "k")
+    script = ["bash", "-c", f"exec 3> k; printf own >&3; echo; read; ({child}); exec 3>&-"]
+    with subprocess.Popen(script, cwd=pipeline, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "\n"
+        other("os.write(w, b'of another process')")
+        output = shell.communicate("\n", timeout=60)[0]
+    names, value, printed = CHILDREN[child]
+    assert (listed(pipeline), output) == (names, printed)
+    assert not names or (pipeline / "k").read_bytes() == value
+    other("os.close(w)")
+    assert (pipeline / "k").read_bytes() == b"of another process"
+
+
+def test_a_child_that_renames_it(pipeline: Path, other: Other) -> None:
+    """Published under the new name is what its parent has written."""
+    other(f"w = os.open(path, {OPEN})", path=pipeline / "k")
+    script = ["bash", "-c", "exec 3> k; printf own >&3; echo; read; mv k l; cat l"]
+    with subprocess.Popen(script, cwd=pipeline, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "\n"
+        other("os.write(w, b'of another process')")
+        assert shell.communicate("\n", timeout=60)[0] == "own"
 
 
 @pytest.mark.parametrize("size", [5, 3_000_000])

@@ -4,6 +4,7 @@ import itertools
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,32 @@ def test_a_time_of_zero(twins: Twins) -> None:
         return [*found, (directory / "k").stat().st_mtime_ns]
 
     assert twins.same(steps) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND])
+def test_its_size_in_another_thread(pipeline: Path, flags: int) -> None:
+    """A descriptor shows its own Put in every thread of its process, whoever else puts the key."""
+    path = pipeline / "k"
+    path.write_bytes(b"old")
+    fd = os.open(path, os.O_WRONLY | flags)
+    os.write(fd, b"own")
+    size = os.fstat(fd).st_size
+    with Other() as other, ThreadPoolExecutor(1) as thread:
+        other("fd = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(fd, b'of another process')", path=path)
+        seen = thread.submit(lambda: (os.fstat(fd).st_size, os.lseek(fd, 0, os.SEEK_END))).result()
+    os.close(fd)
+    assert seen == (size, size)
+
+
+def test_its_size_once_another_descriptor_is_closed(pipeline: Path) -> None:
+    """Two Puts of one thread: when the second is closed, the first descriptor shows the first again."""
+    path = pipeline / "k"
+    first = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(first, b"first")
+    second = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    os.write(second, b"the second")
+    assert os.fstat(second).st_size == 10
+    os.close(second)
+    assert os.fstat(first).st_size == 5
+    os.close(first)
+    assert path.read_bytes() == b"first"
