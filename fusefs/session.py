@@ -83,7 +83,7 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
             mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below,
         ):
             log.info("store %s, mounted on %s", settings.path, mountpoint)
-            ending.connection = connection = _connection(mountpoint)
+            ending.connection = state.writers.connection = connection = _connection(mountpoint)
             with _left_dead_after_errors(), watched(connection, below, heartbeat, options.request_timeout):
                 trio.run(_serve, state, serving, ending)
                 if heartbeat.given_up:

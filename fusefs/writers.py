@@ -31,6 +31,8 @@ class Writers:
     name: bytes
     base: Node | None
     """What the name stood for when it was opened, or was last published as; None for a new name."""
+    connection: int | None
+    """The minor number of the mount's device: other filesystems have files of the same inode numbers."""
     file: File
     """What has the name, or is to have it: those who open it from now on write this one."""
     handles: int = 0
@@ -66,10 +68,11 @@ class Writers:
     def held_by(self, pid: int) -> bool:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
         # A number that is shown for a published object as well is that of readers, too.
-        if pid in self.opened_by or holds(pid, {self.ino, *self.shown}, for_writing=bool(self.shown)):
-            copy = self.own_copy(pid)
-            return copy is None or not copy.unlinked
-        return False
+        inos = {self.ino, *self.shown}
+        if pid not in self.opened_by and not holds(pid, inos, for_writing=bool(self.shown), connection=self.connection):
+            return False
+        copy = self.own_copy(pid)
+        return copy is None or not copy.unlinked
 
     @property
     def copies(self) -> list[PrivateCopy]:

@@ -16,6 +16,8 @@ class WriterTable:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.connection: int | None = None
+        """The minor number of the mount's device, once it has one."""
         self._by_name: dict[tuple[int, bytes], Writers] = {}
         self._by_ino: dict[int, Writers] = {}
         self._living: dict[tuple[int, bytes], list[Writers]] = {}
@@ -37,7 +39,7 @@ class WriterTable:
         """Give a name that nobody writes a private inode."""
         ino = self._store.contents.numbers.take()
         file = File(mode, uid, gid, None if base is None else base.xattrs)
-        writers = Writers(ino, parent, name, base, file)
+        writers = Writers(ino, parent, name, base, self.connection, file)
         self._by_name[parent, name] = writers
         self._by_ino[ino] = writers
         self._living.setdefault((parent, name), []).append(writers)

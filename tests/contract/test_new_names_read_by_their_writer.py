@@ -82,6 +82,36 @@ def test_a_further_put_by_the_same_process(pipeline: Path, one: Other) -> None:
     assert (pipeline / "k").read_bytes() == b"second"
 
 
+def test_a_file_of_another_store_with_its_number(make_mount: MakeMount, pipeline: Path, one: Other) -> None:
+    """Inode numbers are those of one store: who has such a file open has not this new key."""
+    elsewhere = make_mount().pipeline / "p"
+    elsewhere.mkdir()
+    lowest = os.stat(elsewhere).st_ino
+    path = next(path for path in map(pipeline.joinpath, map(str, range(1000))) if _number_of_new(path) > lowest + 10)
+    with path.open("wb", buffering=0) as file:
+        file.write(b"value")
+        number = os.fstat(file.fileno()).st_ino
+        numbers = []
+        while number not in numbers:
+            twin = elsewhere / str(len(numbers))
+            twin.touch()
+            numbers.append(twin.stat().st_ino)
+            assert numbers[-1] <= number
+        one("twin = open(twin)", twin=twin)
+        assert not one("os.path.exists(path)", path=path)
+        with pytest.raises(FileNotFoundError):
+            one("os.unlink(path)")
+        one("twin.close()")
+    assert path.read_bytes() == b"value"
+
+
+def _number_of_new(path: Path) -> int:
+    """The private inode of a new key, which is removed again."""
+    with path.open("wb") as file:
+        path.unlink()
+        return os.fstat(file.fileno()).st_ino
+
+
 def test_truncating_it_by_path(pipeline: Path, one: Other, other: Other) -> None:
     start(one, pipeline / "k", b"one")
     start(other, pipeline / "k", b"other")
