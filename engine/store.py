@@ -33,6 +33,7 @@ from engine.publishing import Publisher
 from engine.sessions import Sessions
 from engine.sqlite.database import Database
 from engine.sqlite.files import Files
+from engine.sqlite.fullness import require_space
 from engine.sqlite.small import read_small
 from engine.tree import Tree
 from engine.upkeep import Upkeep
@@ -115,6 +116,7 @@ class Store:
         """Make a pipeline, with limits as in `set_limit` and `set_max_bytes`. Raises ExistsError and InvalidError."""
         summaries.check_limit(limit)
         summaries.check_max_bytes(max_bytes)
+        require_space(self.database, len(name))
         ino, scope = self.contents.numbers.take(), ScopeName.pipeline(name)
         with self.database.write():
             tx = self._transaction()
@@ -156,6 +158,7 @@ class Store:
 
     def start_run(self, name: bytes, pipeline: bytes | None = None, *, uid: int = 0, gid: int = 0) -> Effects:
         """Start a run, which does not expire before `finish_run`; older ones may. Raises ExistsError, InvalidError."""
+        require_space(self.database, len(name))
         ino = self.contents.numbers.take()
         with self.database.write():
             tx = self._transaction()

@@ -30,7 +30,7 @@ from engine.model import (
 )
 from engine.names import check_part, quoted
 from engine.sqlite.database import Database
-from engine.sqlite.fullness import again_when_full
+from engine.sqlite.fullness import again_when_full, require_space
 
 _RMDIR_FORGIVES_S = 60
 """How long an object that came back does not keep its directory from being removed: `rm -r` could not know of it."""
@@ -99,8 +99,10 @@ class Tree:
         """Make a directory; in /pipeline a pipeline, in /run a run.
 
         Returns it, what that did beside, and the runs that the next start will make expire.
-        Raises ExistsError, NotFoundError, NotPermittedError in the root, InvalidError and NameTooLongError.
+        Raises ExistsError, NotFoundError, NotPermittedError in the root, InvalidError, NameTooLongError and
+        OutOfSpaceError.
         """
+        require_space(self._database, len(name))
         ino = self._contents.numbers.take()
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
@@ -132,6 +134,7 @@ class Tree:
     def make_symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Node:
         """Make a symlink. Raises as `make_directory`, and NotPermittedError outside pipelines and runs."""
         check_part(name)
+        require_space(self._database, len(name) + len(target))
         ino = self._contents.numbers.take()
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
@@ -205,9 +208,11 @@ class Tree:
     ) -> tuple[Node | None, Effects]:
         """Rename, replacing what is there where `replace` says so. Returns what was replaced.
 
-        Raises as renames.rename.
+        Raises as renames.rename, and OutOfSpaceError for a longer name.
         """
         check_part(new_name)
+        if len(new_name) > len(name):
+            require_space(self._database, len(new_name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             target = renames.rename(tx, parent, name, new_parent, new_name, self._waiting, replace=replace)
@@ -225,8 +230,12 @@ class Tree:
         with self._database.write():
             return nodes.set_attributes(Transaction(self._database, self._contents.sessions.own), ino, attributes)
 
+    @again_when_full
     def set_xattrs(self, ino: int, packed: bytes | None) -> None:
-        """Replace all extended attributes of a node (see engine.xattrs). Raises NotFoundError."""
+        """Replace all extended attributes of a node (see engine.xattrs). Raises NotFoundError and OutOfSpaceError."""
+        before = self.node(ino)
+        if packed and before is not None and len(packed) > len(before.xattrs or b""):
+            require_space(self._database, len(packed))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             tx.rows("UPDATE node SET xattrs = ? WHERE ino = ?", (packed, ino))

@@ -373,6 +373,41 @@ def test_a_full_disk_and_room_made_by_deletion(on_small_disk: MountedStore, size
         check_store(opened)
 
 
+def make_with_attribute(path: Path) -> None:
+    path.mkdir()
+    os.setxattr(path, "user.x", b"x" * 60_000)
+
+
+GROW: dict[str, Callable[[Path], None]] = {
+    "a directory": lambda path: path.mkdir(),
+    "a pipeline": lambda path: (path.parents[1] / path.name[-100:]).mkdir(),
+    "a symlink": lambda path: path.symlink_to("t" * 4000),
+    "an attribute": make_with_attribute,
+    "a longer name": lambda path: path.with_name(path.name[-4:]).rename(path),
+}
+
+
+@pytest.mark.parametrize("grow", GROW.values(), ids=GROW)
+def test_what_is_no_value_leaves_room_to_delete(on_small_disk: MountedStore, grow: Callable[[Path], None]) -> None:
+    """Whatever makes the store larger is refused while some MiB are free, and removing always works."""
+    directory = on_small_disk.pipeline / "p"
+    for number in range(1000):
+        (directory / f"{number:04}").mkdir()
+    os.setxattr(directory, "user.x", b"x" * 1000)
+    os.setxattr(directory, "user.y", b"y" * 1000)
+    names = fill(directory, 60_000)
+    with refused(errno.ENOSPC):
+        for number in range(1000):
+            grow(directory / f"{'n' * 200}{number:04}")
+    disk = os.statvfs(on_small_disk.store_path.parent)
+    assert disk.f_bavail * disk.f_frsize > 4_000_000
+    (directory / names[0]).rename(directory / "f")
+    (directory / "f").unlink()
+    (directory / "0999").rmdir()
+    os.removexattr(directory, "user.x")
+    assert os.listxattr(directory) == ["user.y"]
+
+
 def test_room_is_made_while_somebody_else_writes_the_log_back(on_small_disk: MountedStore) -> None:
     """SQLite lets only one do that, and has the others fail at once: a Put waits for it before it is refused."""
     directory = on_small_disk.pipeline / "p"
