@@ -21,7 +21,7 @@ from fusefs.handles import DirectoryHandle
 from fusefs.handling import handler
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
-from fusefs.packing import add_entries, attribute_seconds, caller, file, packed
+from fusefs.packing import add_entries, attribute_seconds, caller, file, kept_time, packed
 from fusefs.publication import Publication
 from fusefs.serving import Serving
 from fusefs.state import MountState
@@ -210,8 +210,8 @@ class Operations(pyfuse3.Operations):
             stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
             attr.st_uid if fields.update_uid else None,
             attr.st_gid if fields.update_gid else None,
-            attr.st_atime_ns if fields.update_atime else None,
-            attr.st_mtime_ns if fields.update_mtime else None,
+            kept_time(attr.st_atime_ns) if fields.update_atime else None,
+            kept_time(attr.st_mtime_ns) if fields.update_mtime else None,
         )
         size = attr.st_size if fields.update_size else None
         node, seconds = await self._attributes.set(inode, attributes, size, fh, caller(ctx))

@@ -31,6 +31,11 @@ def attribute_seconds(kind: int, seconds: float) -> float:
     return DIRECTORY_S if kind == Kind.DIRECTORY else seconds or 1.0
 
 
+def kept_time(nanoseconds: int) -> int:
+    """The time nearest to one that is to be set: the store keeps 64 bits, from 1677-09-21 to 2262-04-11."""
+    return max(-(2**63), min(nanoseconds, 2**63 - 1))
+
+
 def packed(node: Node, entry_seconds: float, attribute_seconds: float) -> EntryAttributes:
     """An inode, and for how long the kernel may keep its name and its attributes."""
     ino, parent, _, _, kind, mode, uid, gid, size, atime_ns, mtime_ns, ctime_ns, _, _, _, _ = node

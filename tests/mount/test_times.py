@@ -41,6 +41,27 @@ def test_utimens(pipeline: Path, nanoseconds: int) -> None:
         assert (found.st_atime_ns, found.st_mtime_ns) == (nanoseconds + 1, nanoseconds)
 
 
+FIRST, LAST = -(2**63), 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [(2**33, 2**33 * 10**9), (9_223_372_037, LAST), (2**40, LAST), (-9_223_372_037, FIRST), (-(2**40), FIRST)],
+)
+def test_times_that_cannot_be_kept(pipeline: Path, seconds: int, kept: int) -> None:
+    """They are set to the nearest that can, as on local filesystems, those of a name that is being written too."""
+    with (pipeline / "k").open("wb", buffering=0) as file:
+        file.write(b"value")
+        os.utime(file.fileno(), ns=(seconds * 10**9, seconds * 10**9))
+    (pipeline / "d").mkdir()
+    os.utime(pipeline / "d", ns=(seconds * 10**9, seconds * 10**9))
+    for name in ("k", "d"):
+        found = (pipeline / name).stat()
+        assert (found.st_atime_ns, found.st_mtime_ns) == (kept, kept)
+    (pipeline / "other").write_bytes(b"of somebody else")
+    assert (pipeline / "other").read_bytes() == b"of somebody else"
+
+
 def test_utimens_of_a_symlink(pipeline: Path) -> None:
     """utimens works on a symlink itself."""
     (pipeline / "l").symlink_to("nowhere")
