@@ -14,7 +14,7 @@ from engine.upkeep import News
 from fusefs.background import Background
 from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
-from fusefs.printable import shown
+from fusefs.printable import start_shown
 from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.writers import Writers
@@ -282,7 +282,7 @@ class MountState:
     def report(self, effects: Effects) -> None:
         """Tell the log and the kernel."""
         for gone in effects.evicted[:_LOGGED]:
-            log.info("evicted %s", shown(gone.path))
+            log.info("evicted %s", start_shown(gone.path))
         if len(effects.evicted) > _LOGGED:
             log.info("evicted %d more", len(effects.evicted) - _LOGGED)
         for gone in effects.evicted:
@@ -291,10 +291,10 @@ class MountState:
             self.note_gone(gone.parent, gone.name)
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
-            log.info("expired %s", shown(gone.path))
+            log.info("expired %s", start_shown(gone.path))
             self._sweep(gone.ino)
             # Also where its own name is not cached: with it go the entries below, for who works inside the run.
             self.kernel.drop_name_soon(gone.parent, gone.name)
             self.sweep_now.set()
         for back in effects.restored:
-            log.info("restored %s", shown(back.path))
+            log.info("restored %s", start_shown(back.path))

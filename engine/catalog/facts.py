@@ -10,9 +10,6 @@ from engine.errors import NoAttributeError
 from engine.model import PIPELINES_INO, ROOT_INO, RUNS_INO, Kind, Node
 from engine.sqlite.database import Database
 
-TEXT_MAX_BYTES = 65_536
-"""The longest text: XATTR_SIZE_MAX, the kernel's limit for an extended attribute."""
-
 _Fact = Callable[[Database, Node], str | bytes | None]
 
 
@@ -65,7 +62,7 @@ def _lines(names: list[bytes]) -> bytes:
     text = b""
     for name in names:
         line = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n"
-        if len(text) + len(line) > TEXT_MAX_BYTES:
+        if len(text) + len(line) > taken.TEXT_MAX_BYTES:
             break
         text += line
     return text

@@ -7,6 +7,11 @@ from engine.sqlite.database import Database
 KEPT = 64
 """How many are kept."""
 
+TEXT_MAX_BYTES = 65_536
+"""How long a text of all of them may be, and so how much is kept of one: XATTR_SIZE_MAX, the kernel's limit for an
+extended attribute.
+"""
+
 _NOTE = "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)"
 
 
@@ -14,7 +19,7 @@ def note_objects(tx: Transaction, scope: int, before: int, victims: list[Removed
     """Objects were evicted from a pipeline that had lost `before` until then."""
     first = max(0, len(victims) - KEPT)
     for number, victim in enumerate(victims[first:], before + first):
-        key = victim.path.split(b"/", 2)[2]
+        key = victim.path.split(b"/", 2)[2][:TEXT_MAX_BYTES]
         tx.rows(_NOTE, (scope, number % KEPT, victim.ino, key, tx.tick()))
 
 

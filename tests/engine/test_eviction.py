@@ -5,7 +5,7 @@ import time
 import pytest
 
 from engine import Effects, ScopeName, Store, upkeep
-from engine.catalog import eviction
+from engine.catalog import eviction, taken
 from engine.errors import NotEmptyError
 from engine.model import PIPELINES_INO, Attributes
 from tests.support.invariants import check_nothing_left
@@ -49,6 +49,15 @@ def test_the_oldest_makes_way(store: Store, app: ScopeName) -> None:
     assert keys(store, app) == [b"k2", b"k3", b"k4"]
     assert put(store, app, b"k1", b"k0") == pipeline_path(b"k2", b"k3")
     assert keys(store, app) == [b"k0", b"k1", b"k4"]
+
+
+def test_no_more_is_kept_of_a_long_key_than_can_be_shown(store: Store, app: ScopeName) -> None:
+    put(store, app, b"/".join([b"d" * 255] * 300), b"2", b"3", b"4")
+    pipeline = node(store, app, b"4").parent
+    kept = store.database.value("SELECT max(length(name)) FROM taken WHERE scope = ?", (pipeline,))
+    assert kept == taken.TEXT_MAX_BYTES
+    put(store, app, b"5")
+    assert store.tree.fact(store.tree.child(PIPELINES_INO, b"app"), "evicted") == b"2\n"
 
 
 def test_what_was_evicted_is_told_in_full(store: Store, app: ScopeName) -> None:

@@ -32,6 +32,23 @@ def test_names_of_objects(make_mount: MakeMount) -> None:
     assert evicted == HOSTILE.replace(b"\n", rb"\n") + b"\n"
 
 
+def test_names_in_deep_directories(make_mount: MakeMount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path has no limit: its first 4 KiB are told, of which each byte may become four."""
+    store = make_mount(pipeline_object_limit=1)
+    app = store.pipeline / "app"
+    app.mkdir()
+    monkeypatch.chdir(app)
+    for _ in range(20):
+        os.mkdir("\x01" * 250)
+        os.chdir("\x01" * 250)
+    Path("k").touch()
+    (app / "next").touch()
+    wait_until(lambda: "evicted" in store.log())
+    (line,) = [line for line in store.log().split("\n") if "evicted" in line]
+    assert line.endswith("\\x01...")
+    assert 4 * 4000 < len(line) < 4 * 4200
+
+
 BODY = rf"""
 import logging
 text = {HOSTILE.decode("utf-8", "surrogateescape")!r}
