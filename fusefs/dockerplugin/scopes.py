@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import shutil
 
 from fusefs.dockerplugin.errors import VolumeError
 from fusefs.dockerplugin.options import Options
+from fusefs.dockerplugin.trees import remove_tree
 
 _MODE = 0o755
 """Of a directory for which no mode was asked. The mount makes of it what its --umask says, if it has one."""
@@ -54,7 +54,7 @@ def undo(top: str, options: Options) -> None:
 def remove(top: str, options: Options) -> None:
     """Remove the directory with all that is in it; one that has gone is removed. Raises VolumeError."""
     try:
-        shutil.rmtree(path_of(top, options))
+        remove_tree(path_of(top, options))
     except FileNotFoundError:
         # Also where an expiry, or a removal that was given up on, took away something while we did.
         if os.path.lexists(path_of(top, options)):

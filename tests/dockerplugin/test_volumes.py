@@ -12,6 +12,7 @@ import pytest
 
 from tests.dockerplugin.conftest import MakePlugin
 from tests.support.dockerplugin import Plugin
+from tests.support.processes import end, start_python
 from tests.support.scratch import mount_at
 from tests.support.shared_mount import refused
 
@@ -242,6 +243,30 @@ def test_objects_are_deleted_where_that_was_asked_for(shared: Plugin, name: str,
     shared.ok("Remove", Name=name)
     assert not path.exists()
     assert shared.refused("Get", Name=name)
+
+
+DEEP = """
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(1200):
+    os.mkdir("d")
+    os.symlink(sys.argv[2], "link")
+    os.chdir("d")
+os.mkdir("beside")
+open("beside/key", "w").close()
+"""
+
+
+def test_objects_below_many_directories(shared: Plugin, name: str, tmp_path: Path) -> None:
+    """More levels than Python has frames for, and what symlinks lead to stays."""
+    (tmp_path / "kept").write_text("value")
+    shared.create(name, remove="objects")
+    path = shared.mounted(name)
+    end([start_python(DEEP, path, tmp_path)])
+    shared.unmount(name)
+    shared.ok("Remove", Name=name)
+    assert not path.exists()
+    assert (tmp_path / "kept").read_text() == "value"
 
 
 def test_objects_that_have_gone_already(shared: Plugin, name: str) -> None:
