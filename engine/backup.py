@@ -18,6 +18,7 @@ from engine.sqlite import migrations
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
 from engine.sqlite.extents import CHUNK_BYTES, Extent, read_chunk, slot_of
+from engine.sqlite.files import is_of_store
 
 _PAGES_AT_ONCE = 1024
 _SLOTS_AT_ONCE = 64
@@ -39,7 +40,7 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
     called with how many bytes are done, and how many there are. It gets its name when all of it is on the disk.
 
     Raises ExistsError, OpenError, OutOfSpaceError, DamagedError, and InvalidError for a store that keeps its values in
-    another engine. Nothing is left of a copy that failed.
+    another engine, and for names of the store's own files. Nothing is left of a copy that failed.
     """
     source = Path(settings.path)
     if settings.engine != EMBEDDED:
@@ -47,6 +48,8 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
     migrations.check_file(source)
     if not source.exists():
         raise OpenError(f"there is no store at {source}")
+    if is_of_store(str(target), settings.path):
+        raise InvalidError(f"{target} is a name for the store's own files: give the copy another name")
     if os.path.lexists(target):
         raise ExistsError(f"there is a file {target} already: give the copy another name")
     try:

@@ -63,9 +63,11 @@ from engine.config_values import (
     is_engine,
     nearest,
     refusal,
+    shown,
 )
 from engine.errors import InvalidError
 from engine.registry import EMBEDDED, engine_names
+from engine.sqlite.files import is_of_store
 
 
 class ObjectStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,9 +125,10 @@ def load_settings(
                 values[given.key] = value
         _refuse_contradiction(layer)
     engine = values.get(ENGINE, EMBEDDED)
+    path = values.get(PATH) or default_path(environ)
     return Settings(
         object_store=ObjectStoreSettings(
-            path=values.get(PATH) or default_path(environ),
+            path=path,
             engine=engine,
             pipeline_object_limit=values.get(PIPELINE_OBJECT_LIMIT),
             run_object_expiry=values.get(RUN_OBJECT_EXPIRY),
@@ -136,10 +139,17 @@ def load_settings(
             options=tables.get(engine, {}),
         ),
         log_level=values.get(LOG_LEVEL, "info"),
-        log_file=values.get(LOG_FILE),
+        log_file=_log_beside(path, values.get(LOG_FILE)),
         request_timeout=values.get(REQUEST_TIMEOUT, 60.0),
         max_open_writers=values.get(MAX_OPEN_WRITERS, DEFAULT_OPEN_WRITERS),
     )
+
+
+def _log_beside(store: str, log: str | None) -> str | None:
+    """Return the path of the log, which is to leave the store's files alone."""
+    if log is not None and is_of_store(log, store):
+        raise InvalidError(f"{LOG_FILE} = {shown(log)} is a name for the store's own files: log to another")
+    return log
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> str:

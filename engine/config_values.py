@@ -121,10 +121,13 @@ def checked(given: Given) -> Any:
 
 def refusal(given: Given, allowed: str) -> InvalidError:
     """The error for a value, in the one form that all of them have."""
-    shown = repr(given.value)
-    if len(shown) > 120:
-        shown = shown[:117] + "..."
-    return InvalidError(f"{given.source}: {given.key} = {shown} is not allowed: it takes {allowed}")
+    return InvalidError(f"{given.source}: {given.key} = {shown(given.value)} is not allowed: it takes {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, of bounded length."""
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def absolute(path: str, directory: str) -> str:

@@ -111,6 +111,16 @@ def test_a_copy_takes_no_other_files_place(store: Store, stores: Stores, target:
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("ending", ["", "-data", "-wal", "-shm", "-journal", "-lock", "-puts-7"])
+def test_a_copy_takes_no_name_of_the_stores_own(store: Store, stores: Stores, tmp_path: Path, ending: str) -> None:
+    """Whether the store has that file now or may make it later; and whatever way leads there."""
+    store.delete_object(APP, b"large")
+    (tmp_path / "link").symlink_to(stores.path.parent)
+    for place in (stores.path.parent, tmp_path / "link"):
+        with pytest.raises(InvalidError, match="store's own files"):
+            copy(stores, place / f"{stores.path.name}{ending}")
+
+
 @pytest.mark.parametrize("left", ["-data", "-wal", "-puts-7"])
 def test_what_an_older_copy_left_is_not_taken_for_a_part(store: Store, stores: Stores, target: Path, left: str) -> None:
     target.with_name(target.name + left).write_bytes(b"of another store")

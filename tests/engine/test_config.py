@@ -269,6 +269,15 @@ def test_wrong_files(load: Load, tmp_path: Path, toml: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["", "-data", "-wal", "-lock", "-puts-7"])
+def test_a_log_in_a_file_of_the_store(load: Load, tmp_path: Path, ending: str) -> None:
+    """Lines that are appended to a store damage it. The log that it has of itself is no file of that kind."""
+    store, log = tmp_path / "a.db", tmp_path / f"sub/../a.db{ending}"
+    with pytest.raises(InvalidError, match=r"^mount.log_file = .*store's own files"):
+        load(f'[object_store.sqlite]\npath = "{store}"\n[mount]\nlog_file = "{log}"')
+    assert load(f'[object_store.sqlite]\npath = "{store}"\n[mount]\nlog_file = "{store}.log"').log_file
+
+
 def test_files_that_cannot_be_read(load: Load, tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match=r"^file /nonexistent: .*No such file"):
         load(FUSEFS_CONFIG="/nonexistent")
