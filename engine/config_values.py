@@ -126,7 +126,10 @@ def refusal(given: Given, allowed: str) -> InvalidError:
 
 def shown(value: object) -> str:
     """A value for a message, of bounded length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # more than Python converts
     return text if len(text) <= 120 else text[:117] + "..."
 
 

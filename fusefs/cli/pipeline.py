@@ -1,26 +1,29 @@
 """`fusefs pipeline`: objects that are kept for ever, at most so many in each pipeline."""
 
 import os
+import re
 import sys
 from typing import Any
 
 import click
 
-from engine.config_values import MAX_COUNT, parse_size
+from engine.config_values import MAX_COUNT, parse_size, shown
 from engine.model import PipelineInfo, ScopeKind
 from fusefs.cli import output
 from fusefs.cli.objects import object_group
 from fusefs.cli.options import NAME, open_for, store_options
 
 _DEFAULT = "default"
+_NUMBER = re.compile("[0-9]{1,19}")
+"""Python converts no numbers of thousands of digits."""
 
 
 def _limit(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     if value is None or value == _DEFAULT:
         return None
-    if value.isascii() and value.isdigit() and int(value) <= MAX_COUNT:
+    if _NUMBER.fullmatch(value) and int(value) <= MAX_COUNT:
         return int(value)
-    raise click.BadParameter(f"{value!r} is no limit: it takes 0 (no limit) to {MAX_COUNT}, or default")
+    raise click.BadParameter(f"{shown(value)} is no limit: it takes 0 (no limit) to {MAX_COUNT}, or default")
 
 
 def _bytes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -28,7 +31,8 @@ def _bytes(_context: click.Context, _parameter: click.Parameter, value: str | No
         return None
     size = parse_size(value)
     if size is None:
-        raise click.BadParameter(f"{value!r} is no size: it takes a number of bytes, a size like 512MiB, or {_DEFAULT}")
+        allowed = f"a number of bytes, a size like 512MiB, or {_DEFAULT}"
+        raise click.BadParameter(f"{shown(value)} is no size: it takes {allowed}")
     return size
 
 

@@ -60,7 +60,7 @@ def test_a_lower_limit_of_the_store_tells_what_it_evicted(
     assert json.loads(fusefs("pipeline", "list", "--json").ok())[0]["own_limit"] is None
 
 
-@pytest.mark.parametrize("limit", ["x", "-1", "1.5", "", "2147483648", "٣"])
+@pytest.mark.parametrize("limit", ["x", "-1", "1.5", "", "2147483648", "٣", "9" * 5000])
 def test_wrong_limits(fusefs: Fusefs, limit: str) -> None:
     fusefs("pipeline", "create", "p").ok()
     ended = fusefs("pipeline", "set-limit", "p", limit)
