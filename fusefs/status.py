@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,23 +43,28 @@ def status_of(mountpoint: str, seconds: float = ANSWER_SECONDS) -> Status:
     mount = mount_at(os.fsencode(path))
     if mount is None or not mount.ours:
         return Status(path, State.NOT_MOUNTED)
-    return _ask(mount, seconds)
+    return _ask([mount], seconds)[0]
 
 
 def all_statuses(seconds: float = ANSWER_SECONDS) -> list[Status]:
-    """Ask all mounts of ours that this process can see, one after another."""
+    """Ask all mounts of ours that this process can see, all at once: any user can make many that never answer."""
     # A mount that covers another is asked in its place; binds of one are seen as mounts, too.
     uppermost = {mount.path: mount for mount in mounts()}
-    return [_ask(mount, seconds) for mount in uppermost.values() if mount.ours]
+    return _ask([mount for mount in uppermost.values() if mount.ours], seconds)
 
 
-def _ask(mount: Mount, seconds: float) -> Status:
+def _ask(asked: list[Mount], seconds: float) -> list[Status]:
+    deadline = time.monotonic() + seconds
+    askers = [_start_asking(os.fsdecode(mount.path)) for mount in asked]
+    return [_status(mount, _answer(asker, deadline)) for mount, asker in zip(asked, askers, strict=True)]
+
+
+def _status(mount: Mount, state: State) -> Status:
     path = os.fsdecode(mount.path)
-    store = mount.source.decode("utf-8", "backslashreplace")
-    return Status(path, _answer(path, seconds), store, _server(path, mount.uid))
+    return Status(path, state, mount.source.decode("utf-8", "backslashreplace"), _server(path, mount.uid))
 
 
-def _answer(path: str, seconds: float) -> State:
+def _start_asking(path: str) -> int:
     """Ask in a process of its own: one whose request is not answered cannot end, not even by a signal."""
     pid = os.fork()
     if pid == 0:
@@ -69,9 +75,13 @@ def _answer(path: str, seconds: float) -> State:
             code = 0
         finally:
             os._exit(code)  # whatever went wrong: nobody serves the mount
+    return pid
+
+
+def _answer(pid: int, deadline: float) -> State:
     ended = os.pidfd_open(pid)
     try:
-        if not select.select([ended], [], [], seconds)[0]:
+        if not select.select([ended], [], [], max(0, deadline - time.monotonic()))[0]:
             os.kill(pid, signal.SIGKILL)
             return State.STUCK
         return State.SERVING if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 else State.DEAD
