@@ -92,23 +92,29 @@ def run_in_background(
 
 def _wait_until_ready(pipe: Any, log_file: str, deadline: float) -> str:
     pid, warning, text = 0, "", b""
-    while True:
-        readable, _, _ = select.select([pipe], [], [], max(0, deadline - time.monotonic()))
-        if not readable:
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-            raise MountError(f"the mount was not ready in time and was given up: see {log_file}")
-        chunk = pipe.read(4096)
-        if not chunk:
-            raise MountError(f"the daemon ended before the mount was ready: see {log_file}")
-        *lines, text = (text + chunk).split(b"\n")
-        for word in (msgspec.json.decode(line, type=Word) for line in lines):
-            pid, warning = word.pid or pid, word.warning or warning
-            if word.error:
-                raise _rebuilt(word)
-            if word.ready:
-                return warning
+    try:
+        while select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
+            chunk = pipe.read(4096)
+            if not chunk:
+                raise MountError(f"the daemon ended before the mount was ready: see {log_file}")
+            *lines, text = (text + chunk).split(b"\n")
+            for word in (msgspec.json.decode(line, type=Word) for line in lines):
+                pid, warning = word.pid or pid, word.warning or warning
+                if word.error:
+                    raise _rebuilt(word)
+                if word.ready:
+                    return warning
+    except KeyboardInterrupt:
+        _give_up(pid)
+        raise
+    _give_up(pid)
+    raise MountError(f"the mount was not ready in time and was given up: see {log_file}")
+
+
+def _give_up(pid: int) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def _rebuilt(word: Word) -> Exception:

@@ -1,6 +1,7 @@
 """A daemon tells its starter when it is ready or why it never will be, and keeps nothing that it inherited."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,13 +49,17 @@ def start(
     tmp_path: Path, body: str, *, log: str = "daemon.log", required: bool = True, seconds: float = 30
 ) -> tuple[str, Path]:
     """Run a starter whose daemon runs `body`; returns what the starter says, and the path of the daemon's report."""
-    program = PROGRAM.replace("BODY", body).replace("REQUIRED", str(required)).replace("SECONDS", str(seconds))
-    out = tmp_path / "out"
-    command = [sys.executable, "-c", program, str(out), str(tmp_path / log)]
+    command, out = starter(tmp_path, body, log, required, seconds)
     # Reading its output to the end also proves that the daemon does not hold the pipe.
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True, text=True)
     assert done.stderr == ""
     return done.stdout.strip(), out
+
+
+def starter(tmp_path: Path, body: str, log: str, required: bool, seconds: float) -> tuple[list[str], Path]:
+    program = PROGRAM.replace("BODY", body).replace("REQUIRED", str(required)).replace("SECONDS", str(seconds))
+    out = tmp_path / "out"
+    return [sys.executable, "-c", program, str(out), str(tmp_path / log)], out
 
 
 def wait_for(path: Path) -> dict[str, Any]:
@@ -130,10 +137,19 @@ def test_a_daemon_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 20
     assert said.startswith("MountError the mount was not ready in time")
     pid = wait_for(out)["pid"]
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not os.path.exists(f"/proc/{pid}")
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_a_starter_that_is_interrupted_gives_the_daemon_up(tmp_path: Path) -> None:
+    """Else there is a mount a moment after the command has said that there is none."""
+    command, out = starter(tmp_path, "report(); time.sleep(60)", "daemon.log", True, 30)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        pid = wait_for(out)["pid"]
+        # Once it sleeps, it has heard who the daemon is.
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].startswith("S"))
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
