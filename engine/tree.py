@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
@@ -245,18 +246,24 @@ class Tree:
         """What the store knows of a node beside its attributes (see catalog.facts). Raises NoAttributeError."""
         return facts.get(self._database, node, name)
 
-    def space(self, pipeline: bytes | None = None) -> Space:
+    def space(self, scopes: Collection[ScopeName] = ()) -> Space:
         """How full the store is: the disk that it is on, and in the file what can be used again.
 
-        Where there are limits in bytes, no more than they leave: that of the store, and of `pipeline` if one is given.
+        Where there are limits in bytes, no more than they leave: that of the store, and of the pipeline that is all of
+        `scopes`. With those, no more is told of names than how many objects these pipelines and runs hold.
         """
         path = self._database.path
-        names = self._database.value("SELECT max(rowid) FROM node")
+        if scopes:
+            names = summaries.objects_in(self._database, scopes)
+        else:
+            names = self._database.value("SELECT max(rowid) FROM node")
         disk = os.statvfs(path.parent if path is not None else "/")
         again = self._database.unused_bytes
         total = disk.f_blocks * disk.f_frsize
         free = disk.f_bfree * disk.f_frsize + again
         available = disk.f_bavail * disk.f_frsize + again
+        only = next(iter(scopes)) if len(scopes) == 1 else None
+        pipeline = only.name if only is not None and only.kind is ScopeKind.PIPELINE else None
         for used, most in summaries.limits_in_bytes(self._database, pipeline):
             total = min(total, most)
             free = min(free, max(0, most - used))

@@ -237,7 +237,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        space = self._state.store.tree.space(self._state.scope.only_pipeline)
+        space = self._state.store.tree.space(self._state.scope.names)
         result = pyfuse3.StatvfsData()
         result.f_bsize = result.f_frsize = _FRAGMENT_BYTES
         result.f_blocks = space.total_bytes // _FRAGMENT_BYTES

@@ -23,30 +23,25 @@ class Scope:
     """The pipelines and runs that a mount shows. Without any, it shows the whole store."""
 
     def __init__(self, names: Collection[ScopeName] = ()) -> None:
-        self._names = frozenset(names)
+        self.names = frozenset(names)
+        """Empty for the whole store."""
         self._kinds = {name.kind for name in names}
 
     def __bool__(self) -> bool:
         """Whether it shows less than the whole store."""
-        return bool(self._names)
-
-    @property
-    def only_pipeline(self) -> bytes | None:
-        """The pipeline that is all it shows, if it is one."""
-        names = list(self._names)
-        return names[0].name if len(names) == 1 and names[0].kind is ScopeKind.PIPELINE else None
+        return bool(self.names)
 
     def shows(self, parent: int, name: bytes) -> bool:
         """Whether a name in a directory that was shown is shown, too, should it exist."""
-        if not self._names or parent not in _FIXED:
+        if not self.names or parent not in _FIXED:
             return True
         if parent == ROOT_INO:
             return _NAMES_OF_HOMES.get(name) in self._kinds
-        return ScopeName(KIND_OF_HOME[parent], name) in self._names
+        return ScopeName(KIND_OF_HOME[parent], name) in self.names
 
     def holds(self, node: Node, store: Store) -> bool:
         """Whether an inode is one that can be reached by the names that are shown."""
-        if not self._names or node.ino == ROOT_INO:
+        if not self.names or node.ino == ROOT_INO:
             return True
         if node.ino in KIND_OF_HOME:
             return KIND_OF_HOME[node.ino] in self._kinds
@@ -55,7 +50,7 @@ class Scope:
 
     def fixes(self, ino: int) -> bool:
         """Whether a directory is not to be changed through this mount, nor asked for what the store tells of it."""
-        return bool(self._names) and ino in _FIXED
+        return bool(self.names) and ino in _FIXED
 
     def check_change(self, *parents: int) -> None:
         """Raise NotPermittedError where names in one of these directories are not to be made, removed or renamed."""
@@ -80,5 +75,5 @@ class Scope:
             raise NotFoundError(f"there is no {name}, and a read-only mount makes none: make it first")
 
     def _missing(self, store: Store) -> list[ScopeName]:
-        wanted = sorted(self._names, key=lambda name: (name.kind, name.name))
+        wanted = sorted(self.names, key=lambda name: (name.kind, name.name))
         return [name for name in wanted if store.tree.child(HOME[name.kind], name.name) is None]

@@ -1,7 +1,10 @@
 """Pipelines and runs as they are listed, with what they hold, and what they may."""
 
+from collections.abc import Iterable
+
+from engine.catalog.lifetimes import HOME
 from engine.errors import InvalidError
-from engine.model import PIPELINES_INO, PipelineInfo, RunInfo
+from engine.model import PIPELINES_INO, PipelineInfo, RunInfo, ScopeName
 from engine.sqlite.database import Database
 
 
@@ -37,6 +40,12 @@ def limits_in_bytes(database: Database, pipeline: bytes | None) -> list[tuple[in
         (PIPELINES_INO, pipeline),
     )
     return [(used % 2**64, most) for used, most in rows if most]
+
+
+def objects_in(database: Database, scopes: Iterable[ScopeName]) -> int:
+    """How many objects these pipelines and runs hold together."""
+    sql = "SELECT objects FROM scope WHERE ino = (SELECT ino FROM node WHERE parent = ? AND name = ?)"
+    return sum(objects for each in scopes for (objects,) in database.rows(sql, (HOME[each.kind], each.name)))
 
 
 def check_limit(limit: int | None) -> None:

@@ -127,6 +127,20 @@ def test_what_the_store_tells_of_others_is_not_told(whole: MountedStore, scoped:
     assert os.getxattr(scoped.pipeline / "app", "fusefs.objects") == b"0"
 
 
+def test_how_many_names_others_have_is_not_told(whole: MountedStore, scoped: MountedStore) -> None:
+    def told() -> int:
+        found = os.statvfs(scoped.path)
+        return found.f_files - found.f_ffree
+
+    (scoped.pipeline / "app" / "k").touch()
+    (scoped.run / "42" / "d").mkdir()
+    (scoped.run / "42" / "d" / "k").touch()
+    assert told() == 2
+    for number in range(10):
+        (whole.pipeline / "other" / f"{number}").touch()
+    assert told() == 2
+
+
 def test_its_run_expires(whole: MountedStore, scoped: MountedStore) -> None:
     """It is not there any more then, and cannot be made again through this mount."""
     (scoped.run / "42" / "k").write_text("v")
