@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.campaign.broken import BUGS
 from tests.support.mounting import ROOT
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -72,3 +73,9 @@ def test_it_finds_a_bug() -> None:
     # It depends on what was lost: a step, a key of a worker's own, a line of a log, or the newest of a full pipeline.
     words = "acknowledged by close", "has to be", " lacks ", "which are older, are there"
     assert any(each in str(result["findings"]) for each in words)
+
+
+@pytest.mark.parametrize("name", sorted(BUGS))
+def test_every_bug_can_be_put_in(name: str) -> None:
+    """What it replaces is there: else a daemon that does not start would pass for a bug that was found."""
+    subprocess.run([sys.executable, "-m", "tests.crash.campaign.broken", name, "--version"], cwd=ROOT, check=True)

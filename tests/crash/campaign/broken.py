@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.catalog import eviction
 from engine.intents import Fulfilled, Intents
-from engine.publishing import Publisher
+from engine.recovering import Recovery
 from engine.sqlite import slots
 from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.database import Database
@@ -69,7 +69,7 @@ def _transactions() -> None:
 
 
 def _recovery() -> None:
-    _replace(Publisher, "_left_by", lambda *_arguments: [])
+    _replace(Recovery, "_left_by", lambda *_arguments: [])
 
 
 def _order() -> None:
