@@ -14,8 +14,9 @@ from itertools import chain
 
 from engine.catalog.puts import How
 from engine.model import Attributes, Node
-from fusefs.callers import holds, lineage
+from fusefs.callers import lineage
 from fusefs.copies import File, PrivateCopy
+from fusefs.openfiles import holds
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""

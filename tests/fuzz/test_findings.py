@@ -15,8 +15,9 @@ import pytest
 from engine import ScopeName, journal, open_store, xattrs
 from engine.config import ObjectStoreSettings
 from engine.errors import InternalError
-from fusefs.callers import Caller, holds
+from fusefs.callers import Caller
 from fusefs.mountinfo import parse_line
+from fusefs.openfiles import holds
 from tests.fuzz.targets.journal import framed
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +125,7 @@ def test_a_process_with_many_open_files_holds_up_nobody_for_long(
     path = tmp_path / "file"
     with path.open("wb"):
         assert holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
-        monkeypatch.setattr("fusefs.callers._LOOKED_AT_S", 0)
+        monkeypatch.setattr("fusefs.openfiles._LOOKED_AT_S", 0)
         assert not holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.openers import Life, life_of
+from fusefs.openfiles import holds
 from tests.conftest import MakeMount
 from tests.support import gated
 from tests.support.gated import Gated, gated_mount
@@ -111,6 +113,24 @@ def test_a_client_that_has_something_locked_while_it_waits(mount: Gated) -> None
         assert os.listdir(mount.directory) == ["large"]
         mount.open()
         client("poller.join()")
+
+
+def test_a_client_inside_execve(make_mount: MakeMount) -> None:
+    """Its files cannot be looked at while it closes what its new program is not to have, and that may wait for us."""
+    store = make_mount()
+    (store.pipeline / "p").mkdir()
+    with Other() as client:
+        client("fd = os.open(path, os.O_WRONLY | os.O_CREAT); os.write(fd, b'v')", path=str(store.pipeline / "p/k"))
+        os.kill(store.pid, signal.SIGSTOP)
+        try:
+            client.begin("os.execv('/bin/true', ['true'])")
+            statm = Path(f"/proc/{client.pid}/statm")
+            wait_until(lambda: life_of(statm.read_bytes().split()) is Life.IN_EXEC)
+            begun = time.monotonic()
+            assert not any(holds(client.pid, {1}, for_writing=False) for _ in range(10))
+            assert time.monotonic() - begun < SOON
+        finally:
+            os.kill(store.pid, signal.SIGCONT)
 
 
 def use(pipeline: Path) -> None:

@@ -2,10 +2,11 @@
 
 import os
 
-from fusefs.callers import groups_in, ino_in
+from fusefs.callers import groups_in
 from fusefs.closers import task_in
 from fusefs.mountinfo import Mount, parse_line
 from fusefs.openers import Life, life_of
+from fusefs.openfiles import ino_in
 from tests.fuzz.source import Source
 
 WORDS = (
