@@ -22,6 +22,24 @@ SETTINGS = {"pipeline_object_limit": 3}
 PUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
+# Appending
+
+
+@pytest.mark.parametrize("value", ["", "value\n"])
+def test_two_descriptors_that_append(pipeline: Path, value: str) -> None:
+    """What is written through each stays together; through one descriptor and its duplicate it stays in order."""
+    log = pipeline / "log"
+    if value:
+        log.write_text(value)
+    command = "{ for i in 1 2; do echo out; echo err >&2; done; }"
+    sh(f"{command} >> log 2>> log", pipeline)
+    parts = ["out\nout\n", "err\nerr\n"]
+    assert log.read_text() in [value + "".join(order) for order in (parts, parts[::-1])]
+    both = log.read_text()
+    sh(f"{command} >> log 2>&1", pipeline)
+    assert log.read_text() == both + "out\nerr\n" * 2
+
+
 # Inodes
 
 
