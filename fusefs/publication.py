@@ -2,7 +2,7 @@
 
 import logging
 
-from engine.catalog.puts import How, Put
+from engine.catalog.puts import How
 from engine.errors import FAULTS, StoreError
 from engine.model import Node
 from engine.publishing import Published
@@ -48,7 +48,7 @@ class Publication:
             await copy.spool.settle()
         if copy.failure is not None:  # meanwhile
             raise copy.failure
-        self._publisher.prepare(self._put(writers, copy, writers.ino), copy.spool.draft, copy.number)
+        self._publisher.prepare(writers.put(copy, writers.ino), copy.spool.draft, copy.number)
         copy.prepared = copy.has_intent = True
         if self._state.store.syncs_closes:
             await sync(self._state)
@@ -126,7 +126,7 @@ class Publication:
             return None
         # The private inode becomes the published one, unless others go on writing to it.
         ino = writers.ino if last else self._state.store.contents.numbers.take()
-        put = self._put(writers, copy, ino)
+        put = writers.put(copy, ino)
         intent = (writers.ino, copy.number) if copy.has_intent else None
         published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
@@ -228,7 +228,7 @@ class Publication:
             unexpected = not isinstance(error, StoreError)
             if copy.has_intent and (unexpected or isinstance(error, FAULTS)):
                 log.error("a value for inode %d is published later: %s", writers.ino, error, exc_info=unexpected)
-                self._publisher.publish_later(self._put(writers, copy, writers.ino), writers.ino, copy.number)
+                self._publisher.publish_later(writers.put(copy, writers.ino), writers.ino, copy.number)
                 copy.has_intent = False
             else:
                 said = "a value for inode %d was acknowledged and could not be published: %s"
@@ -284,19 +284,3 @@ class Publication:
             self._state.handles.replace(number, ReadHandle(kept))
             peek.writers.handles -= 1
             copy.peeks -= 1
-
-    def _put(self, writers: Writers, copy: PrivateCopy, ino: int) -> Put:
-        file = copy.file
-        return Put(
-            ino,
-            writers.parent,
-            writers.name,
-            file.mode,
-            file.uid,
-            file.gid,
-            # Nobody on another mount is to have made it meanwhile; the first to close, or to call fsync, has it.
-            how=How.CREATE if copy.exclusive and writers.claims_name and not copy.has_intent else copy.how,
-            atime_ns=file.atime_ns,
-            mtime_ns=file.mtime_ns,
-            xattrs=file.xattrs,
-        )

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from itertools import chain
 
-from engine.catalog.puts import How
+from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
 from fusefs.callers import lineage
 from fusefs.copies import File, PrivateCopy
@@ -230,6 +230,23 @@ class Writers:
     def claims_name(self) -> bool:
         """Whether the name is one that these writers are making, although another process may have made it, too."""
         return (self.base is None or self.overtaken) and not self.renamed
+
+    def put(self, copy: PrivateCopy, ino: int) -> Put:
+        """What publishes a copy, as the inode `ino`."""
+        file = copy.file
+        return Put(
+            ino,
+            self.parent,
+            self.name,
+            file.mode,
+            file.uid,
+            file.gid,
+            # Nobody on another mount is to have made it meanwhile; the first to close, or to call fsync, has it.
+            how=How.CREATE if copy.exclusive and self.claims_name and not copy.has_intent else copy.how,
+            atime_ns=file.atime_ns,
+            mtime_ns=file.mtime_ns,
+            xattrs=file.xattrs,
+        )
 
     def apply(self, attributes: Attributes, file: File | None = None) -> None:
         """Set attributes of what will be put: those of a file, or of what has the name."""
