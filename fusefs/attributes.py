@@ -75,8 +75,8 @@ class NodeAttributes:
             finally:
                 writers.expected.pop(caller.pid, None)
                 self._state.nursery.start_soon(self._end_if_idle, writers)
-        elif (copy := writers.copy_of(caller.pid)) is not None:
-            await self._files.truncate_copy(writers, copy, size)
+        else:
+            await self._files.truncate_opened(writers, size, caller.pid)
 
     async def _end_if_idle(self, writers: Writers) -> None:
         """After the answer to a truncate(2): nobody has this private inode open."""

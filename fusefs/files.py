@@ -14,7 +14,7 @@ from fusefs.openers import Openers
 from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.reading import ReadAhead
-from fusefs.state import MountState
+from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
 
@@ -110,18 +110,30 @@ class Files:
         if size > SMALL_BYTES and not copy.unlinked:  # a smaller value is looked at when it is closed
             self._state.store.tree.require_possible(writers.parent, size, before)
 
-    async def truncate(self, number: int, size: int) -> Writers:
+    async def truncate(self, number: int, size: int) -> None:
         """ftruncate(2). Raises StoreError."""
         handle = self._state.handles[number]
         assert isinstance(handle, WriteHandle)
-        writers = handle.writers
+        await self._truncate(handle, size)
+
+    async def truncate_opened(self, writers: Writers, size: int, pid: int) -> None:
+        """truncate(2) by the path of what is open for writing: a new name, or one in /proc.
+
+        Raises StaleError when nobody has it open, and StoreError.
+        """
+        copy = writers.copy_of(pid)
+        handle = next((handle for handle in self._state.handles.writers() if handle.copy is copy), None)
+        if handle is None:
+            raise StaleError
+        await self._truncate(handle, size)
+
+    async def _truncate(self, handle: WriteHandle, size: int) -> None:
         handle.note_change()
-        self._opening.note_change(writers, handle.copy, handle.opener)
+        self._opening.note_change(handle.writers, handle.copy, handle.opener)
         if handle.copy.how is How.APPEND:
             await handle.copy.spool.settle()
             await self._turn_into_edit(handle, size)
-        await self.truncate_copy(writers, handle.copy, size)
-        return writers
+        await self.truncate_copy(handle.writers, handle.copy, size)
 
     async def truncate_copy(self, writers: Writers, copy: PrivateCopy, size: int) -> None:
         """Cut or lengthen a private copy. Raises StoreError."""

@@ -114,6 +114,46 @@ def test_append_and_pwrite(twins: Twins) -> None:
     assert twins.same(steps) == [0, 2, 0, (1, 1, 8), b"", b"4ab", (None, 1, 4), b"012d", b"012d"]
 
 
+@pytest.mark.parametrize("first", [b"", b"abc"], ids=["untouched", "written"])
+@pytest.mark.parametrize("flags", [0, os.O_APPEND, os.O_TRUNC, os.O_CREAT, os.O_CREAT | os.O_APPEND])
+def test_truncated_by_the_path_of_a_descriptor(twins: Twins, flags: int, first: bytes) -> None:
+    """truncate(2) of /proc/PID/fd/N is ftruncate(2) of N: the writer goes on with what is left, and its times move."""
+
+    def steps(directory: Path) -> list[object]:
+        found: list[object] = []
+        for size in (0, 2, 20):
+            path = directory / str(size)
+            if not flags & os.O_CREAT:
+                path.write_bytes(b"0123456789")
+            fd = os.open(path, os.O_RDWR | flags)
+            os.write(fd, first)
+            os.utime(fd, (5, 5))
+            os.truncate(f"/proc/self/fd/{fd}", size)
+            info = os.fstat(fd)
+            found += [info.st_size, info.st_mtime > 5, os.pread(fd, 100, 0), os.write(fd, b"X"), os.pread(fd, 100, 0)]
+            os.close(fd)
+            found.append(path.read_bytes())
+        return found
+
+    found = twins.same(steps)
+    assert isinstance(found, list)
+    assert found[:3] == [0, True, b""]
+
+
+def test_truncated_by_the_path_of_one_of_two_descriptors(run: Path) -> None:
+    """Of two Puts of one key it cuts that of the descriptor's own process."""
+    (run / "k").write_bytes(b"0123456789")
+    with Other() as other:
+        fd = os.open(run / "k", os.O_RDWR | os.O_TRUNC)
+        os.write(fd, b"mine")
+        other("fd = os.open(path, os.O_RDWR | os.O_TRUNC); os.write(fd, b'other')", path=run / "k")
+        os.truncate(f"/proc/self/fd/{fd}", 2)
+        assert (os.pread(fd, 100, 0), other("os.pread(fd, 100, 0)")) == (b"mi", b"other")
+        os.close(fd)
+        assert (run / "k").read_bytes() == b"mi"
+    assert (run / "k").read_bytes() == b"other"
+
+
 def test_append_switched_on(twins: Twins) -> None:
     """O_APPEND set by fcntl holds from then on."""
 
