@@ -63,7 +63,8 @@ async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -
     life = _life(opener)
     if life is Life.IN_EXEC:
         return Closing.PLAIN
-    if life is Life.ALIVE and not again and all(_life(pid) is not Life.EXITING for pid in _family(opener)):
+    # In a thread: the event loop has looked at what is soon done (see fusefs.openers), and this is a family of many.
+    if life is Life.ALIVE and not again and await trio.to_thread.run_sync(_all_go_on, opener):
         return Closing.PLAIN
     if life is Life.EXITING and len(_threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
@@ -71,6 +72,11 @@ async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -
     with trio.move_on_after(_SEARCH_AT_MOST_S):
         return await trio.to_thread.run_sync(_search, opener, life, others, abandon_on_cancel=True)
     return Closing.PLAIN
+
+
+def _all_go_on(opener: int) -> bool:
+    """Whether nobody exits in the process of the opener, or of what it started."""
+    return all(_life(pid) is not Life.EXITING for pid in _family(opener))
 
 
 def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:

@@ -16,8 +16,8 @@ _KEPT = 64
 _FAMILY_AT_MOST = 32
 _SIZES = 100
 _CHILDREN = 4096
-_LINKS_OF_ONE = 3
-"""Hard links of a directory with one other in it: task of a process of one thread."""
+_LINKS_OF_NONE = 2
+"""Hard links of a directory with no other in it; task of a process has one more for each thread."""
 
 
 class Life(Enum):
@@ -61,10 +61,12 @@ class _Seen:
     def life(self) -> Life:
         return life_of(os.pread(self._statm, _SIZES, 0).split())
 
-    def threads(self) -> list[int]:
-        if os.fstat(self._task).st_nlink == _LINKS_OF_ONE:
+    def threads(self) -> list[int] | None:
+        """All threads of the process; None where they are too many to look at each."""
+        number = os.fstat(self._task).st_nlink - _LINKS_OF_NONE
+        if number == 1:
             return [self._pid]
-        return [int(name) for name in os.listdir(self._task)]
+        return [int(name) for name in os.listdir(self._task)] if number <= _FAMILY_AT_MOST else None
 
     def children(self) -> list[int]:
         return [int(pid) for pid in os.pread(self._children, _CHILDREN, 0).split()]
@@ -94,7 +96,10 @@ class Openers:
                 life, seen = self._look(process)
                 if process == pid and life is not Life.ALIVE:
                     return False
-                for thread in seen.threads():
+                threads = seen.threads()
+                if threads is None or len(known) + len(threads) - 1 > _FAMILY_AT_MOST:
+                    return False
+                for thread in threads:
                     if thread != process:
                         known.add(thread)
                         life, seen = self._look(thread)
@@ -104,8 +109,6 @@ class Openers:
                         if child not in known:
                             known.add(child)
                             todo.append(child)
-                if len(known) > _FAMILY_AT_MOST:
-                    return False
         except OSError:
             return False
         return True
