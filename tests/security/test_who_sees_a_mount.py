@@ -121,3 +121,18 @@ def test_the_store_itself_is_out_of_reach(shared: MountedStore, users: dict[str,
     shared.directory.chmod(0o755)
     for path in sorted(shared.directory.glob("objects.db*")):
         assert users["alice"]("open(path)", path=str(path)) == "EACCES", path
+
+
+def test_who_may_start_runs_has_those_of_others_expire(make_mount: MakeMount) -> None:
+    """Whoever owns them, unless they are protected or the right to make them was taken away."""
+    store = make_mount(run_object_expiry=3, **SETTINGS)
+    store.directory.chmod(0o755)
+    store.cli("run", "start", "protected", exit_code=0)
+    with Other() as one, Other() as other:
+        alice, bob = User(one, 1001, 1001, []), User(other, 1002, 1002, [])
+        assert alice("os.mkdir(path, 0o700)", path=str(store.run / "private")) is None
+        for number in range(4):
+            assert bob("os.mkdir(path)", path=str(store.run / f"{number}")) is None
+        assert sorted(os.listdir(store.run)) == ["1", "2", "3", "protected"]
+        store.run.chmod(0o755)
+        assert bob("os.mkdir(path)", path=str(store.run / "5")) == "EACCES"
