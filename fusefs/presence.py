@@ -5,7 +5,8 @@ committing. So it holds an flock on a file with its process id until it has clos
 lock of a process that dies, whatever way: a file that is left behind means nothing.
 
 The directory depends on the user alone and not on the environment, because what a login shell mounted may be
-unmounted by cron, which has no XDG_RUNTIME_DIR.
+unmounted by cron, which has no XDG_RUNTIME_DIR. One that is there only while the user is logged in may not have been
+there when somebody mounted: so it is looked for in all that are possible, and believed only what is the user's own.
 """
 
 import fcntl
@@ -28,10 +29,11 @@ def present(mountpoint: str, seconds: float = 10) -> Iterator[None]:
 
     A predecessor that is still closing its store is waited for, `seconds` at the most. Raises MountError.
     """
-    path = _path(mountpoint, os.geteuid())
-    _make_directory(os.path.dirname(path))
+    directory, *older = _directories(os.geteuid())
+    _make_directory(directory)
+    path = _path(directory, mountpoint)
     deadline = time.monotonic() + seconds
-    while (fd := _try_to_take(path)) is None:
+    while _told(older, mountpoint, os.geteuid()) is not None or (fd := _try_to_take(path)) is None:
         if time.monotonic() >= deadline:
             raise MountError(f"{mountpoint} is already served by process {server(mountpoint) or 'unknown'}")
         time.sleep(_POLL_SECONDS)
@@ -61,15 +63,31 @@ def wait_gone(mountpoint: str, seconds: float, uid: int | None = None) -> bool:
 
 def server(mountpoint: str, uid: int | None = None) -> int | None:
     """Return the id of the process that serves `mountpoint` (0: not told yet), None when none does."""
+    uid = os.geteuid() if uid is None else uid
+    return _told(_directories(uid), mountpoint, uid)
+
+
+def _told(directories: list[str], mountpoint: str, uid: int) -> int | None:
+    """Return what the first of these directories says in which somebody has the place of `mountpoint`."""
+    told = (_holder(directory, mountpoint, uid) for directory in directories)
+    return next((pid for pid in told if pid is not None), None)
+
+
+def _holder(directory: str, mountpoint: str, uid: int) -> int | None:
+    """Return who has locked the file of `mountpoint` in a directory, as far as that is the user's."""
+    path = _path(directory, mountpoint)
     try:
-        # The directory may be another user's: a symlink there is not followed, and a FIFO not waited for.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(_path(mountpoint, os.geteuid() if uid is None else uid), flags)
+        if os.lstat(directory).st_uid != uid:
+            return None
+        # What is in it may be another user's: a symlink there is not followed, and a FIFO not waited for.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise MountError(f"cannot tell who serves {mountpoint}: {error.strerror}: {error.filename}") from error
     try:
+        if os.fstat(fd).st_uid != uid:
+            return None
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
@@ -81,7 +99,7 @@ def server(mountpoint: str, uid: int | None = None) -> int | None:
 
 def make_place() -> str:
     """A new directory to mount on for a moment, where others do not look."""
-    directory = _directory(os.geteuid())
+    directory = _directories(os.geteuid())[0]
     _make_directory(directory)
     return tempfile.mkdtemp(prefix="mount-", dir=directory)
 
@@ -100,18 +118,19 @@ def _try_to_take(path: str) -> int | None:
     return None
 
 
-def _path(mountpoint: str, uid: int) -> str:
+def _path(directory: str, mountpoint: str) -> str:
     import hashlib  # 10 ms that only mounts and unmounts spend
 
     digest = hashlib.sha256(os.fsencode(resolved(mountpoint))).hexdigest()[:32]
-    return os.path.join(_directory(uid), f"{digest}.lock")
+    return os.path.join(directory, f"{digest}.lock")
 
 
-def _directory(uid: int) -> str:
+def _directories(uid: int) -> list[str]:
+    """Where a user's files may be, first where they are made now."""
     if uid == 0:
-        return "/run/fusefs"
-    session = f"/run/user/{uid}"
-    return f"{session}/fusefs" if os.path.isdir(session) else f"/tmp/fusefs-{uid}"
+        return ["/run/fusefs"]
+    session, always = f"/run/user/{uid}", f"/tmp/fusefs-{uid}"
+    return [f"{session}/fusefs", always] if os.path.isdir(session) else [always]
 
 
 def _make_directory(path: str) -> None:

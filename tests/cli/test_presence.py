@@ -20,7 +20,7 @@ from fusefs.presence import present, server, wait_gone
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the files are, for these tests."""
-    monkeypatch.setattr(presence, "_directory", lambda uid: str(tmp_path / f"of-{uid}"))
+    monkeypatch.setattr(presence, "_directories", lambda uid: [str(tmp_path / f"of-{uid}"), str(tmp_path / "old")])
     return tmp_path / f"of-{os.geteuid()}"
 
 
@@ -29,7 +29,7 @@ def other(tmp_path: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that serves /m."""
     code = (
         "import sys, time; from fusefs import presence\n"
-        f"presence._directory = lambda uid: {str(directory)!r}\n"
+        f"presence._directories = lambda uid: [{str(directory)!r}]\n"
         "with presence.present('/m'): print('here', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -104,7 +104,7 @@ def test_many_take_turns(tmp_path: Path, directory: Path) -> None:
     counter.write_text("0")
     code = (
         "import pathlib, time; from fusefs import presence\n"
-        f"presence._directory = lambda uid: {str(directory)!r}\n"
+        f"presence._directories = lambda uid: [{str(directory)!r}]\n"
         f"counter = pathlib.Path({str(counter)!r})\n"
         "for _ in range(20):\n"
         "    with presence.present('/m', 60):\n"
@@ -122,7 +122,22 @@ def test_a_directory_of_somebody_else_is_not_trusted(directory: Path) -> None:
         pass
 
 
+def test_one_that_came_before_the_directory(
+    other: subprocess.Popen[bytes], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted before its user logged in, when the directory of the session was not there yet."""
+    monkeypatch.setattr(presence, "_directories", lambda uid: [str(directory.with_name("session")), str(directory)])
+    assert server("/m") == other.pid
+    assert not wait_gone("/m", 0.05)
+    with pytest.raises(MountError, match=f"already served by process {other.pid}$"), present("/m", 0.05):
+        pass
+    other.kill()
+    assert wait_gone("/m", 20)
+
+
 def test_where_the_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert presence._directory(0) == "/run/fusefs"
-    assert presence._directory(4_000_000) == "/tmp/fusefs-4000000"
+    assert presence._directories(0) == ["/run/fusefs"]
+    assert presence._directories(4_000_000) == ["/tmp/fusefs-4000000"]
+    monkeypatch.setattr(presence.os.path, "isdir", lambda path: path == "/run/user/4000000")
+    assert presence._directories(4_000_000) == ["/run/user/4000000/fusefs", "/tmp/fusefs-4000000"]

@@ -1,5 +1,6 @@
 """The files of a store are for its owner alone, whatever umask there is, and none of them is ever a symlink."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -53,7 +54,7 @@ def test_whatever_the_umask(directory: Path) -> None:
     made = [directory / "a", *(directory / "a").rglob("*")]
     endings = {path.name.removeprefix("objects.db").rstrip("0123456789") for path in made if path.is_file()}
     assert endings == {"", "-data", "-lock", "-puts-", "-shm", "-wal", ".log"}
-    place = Path(presence._path(str(directory / "m"), os.geteuid()))
+    place = Path(presence._path(presence._directories(os.geteuid())[0], str(directory / "m")))
     modes = {path: mode(path) for path in [*made, place, place.parent]}
     command(directory, "umount", str(directory / "m"))
     assert modes == {path: "0o700" if path.is_dir() else "0o600" for path in modes}
@@ -111,15 +112,15 @@ def test_a_symlink_is_no_journal(tmp_path: Path, victim: Path, open_it: Callable
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a mountpoint, in a directory that belongs to whoever made it first."""
-    monkeypatch.setattr(presence, "_directory", lambda uid: str(tmp_path))
-    return Path(presence._path("/mnt", 1001))
+    monkeypatch.setattr(presence, "_directories", lambda uid: [str(tmp_path)])
+    return Path(presence._path(str(tmp_path), "/mnt"))
 
 
 def test_a_symlink_instead_of_the_file_that_tells_who_serves(place: Path, victim: Path) -> None:
     place.symlink_to(victim)
     before = victim.read_bytes()
     with pytest.raises(presence.MountError, match="cannot tell who serves"):
-        presence.server("/mnt", 1001)
+        presence.server("/mnt")
     with pytest.raises(OSError, match="symbolic links"), presence.present("/mnt"):
         pass
     assert victim.read_bytes() == before
@@ -129,8 +130,21 @@ def test_nobody_waits_for_a_fifo_in_its_place(place: Path) -> None:
     os.mkfifo(place)
     code = f"""
 from fusefs import presence
-presence._directory = lambda uid: {str(place.parent)!r}
-print(presence.server("/mnt", 1001))
+presence._directories = lambda uid: [{str(place.parent)!r}]
+print(presence.server("/mnt"))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=30, check=True)
     assert done.stdout == b"None\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+@pytest.mark.parametrize("of_another", ["directory", "file"])
+def test_what_another_user_has_put_there_is_not_believed(place: Path, of_another: str) -> None:
+    """Who waits for the end of a mount would wait for whoever the other names."""
+    place.write_text("1\n")
+    with place.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert presence.server("/mnt") == 1
+        os.chown(place.parent if of_another == "directory" else place, 1001, 1001)
+        assert presence.server("/mnt") is None
+        assert presence.wait_gone("/mnt", 0)
