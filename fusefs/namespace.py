@@ -34,6 +34,8 @@ class Namespace:
             node = self._tree.child(parent, name)
         else:
             raise NotFoundError("there is no such name in this mount")
+        if node is not None and self._state.is_swept(node):
+            node = None  # it is still there, but not for long, and the kernel is not to keep it
         writers = self._state.writers.at(parent, name) if self._state.writers else None
         if self._state.writers.repeats(pid, node):
             assert node is not None
@@ -58,6 +60,8 @@ class Namespace:
 
     def timeout(self, node: Node) -> float:
         """For how long the kernel may keep a published name: not when it is about to be put, evicted or to expire."""
+        if self._state.is_swept(node):
+            return 0.0
         if node.ino in self._state.at_risk or self._state.writers.all_at(node.parent, node.name):
             return 0.0
         if node.parent == RUNS_INO and self._tree.expires_next(node.ino):
@@ -89,6 +93,7 @@ class Namespace:
         state = self._state
         # As nearly always: then nothing need be asked about each.
         alike = not (state.scope or state.at_risk or state.writers or handle.node.ino == RUNS_INO)
+        alike = alike and not state.is_swept(handle.node)
         for rows, behind, exist in handle.entries(position):
             if alike:
                 yield rows, LONG_S if exist else 0.0, behind

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 
 import trio
@@ -16,11 +16,12 @@ from fusefs.handles import HandleTable
 from fusefs.kernel import KernelCache
 from fusefs.printable import start_shown
 from fusefs.pulse import Pulse
+from fusefs.recent import Recent
 from fusefs.scope import Scope
 from fusefs.writers import Writers
 from fusefs.writertable import WriterTable
 
-_REMEMBERED = 4096
+_SWEPT_AT_MOST = 4096
 _GONE_S = 10.0
 _IDLE_AFTER_S = 2.0
 _DIRECTORY = int(Kind.DIRECTORY)
@@ -67,15 +68,10 @@ class MountState:
         A path was looked up and is about to be opened: with the name overwritten in between, and again in the one retry
         that the kernel makes after ESTALE, the caller would see that error.
         """
-        self._recent: dict[int, Node] = {}
-        """Objects looked up or listed last, for the open that follows; right until `retire` or news take them out."""
-        self._before: dict[int, Node] = {}
-        """The same of those before: when there are many of the last ones, they take the place of these."""
+        self._recent = Recent()
+        """For the open that follows a look-up; right until `retire` or news take them out."""
         self._swept: set[int] = set()
-        """Runs and pipelines that were taken away as a whole: what is remembered of their objects may be deleted."""
-        self._listed: deque[list[NodeRow]] = deque()
-        """What was listed last, as it was read: most of it is never asked for, and the rest is taken in then."""
-        self._listed_count = 0
+        """Runs and pipelines that were taken away as a whole: a thread deletes what was in them, piece by piece."""
 
     def note_use(self) -> None:
         """Somebody uses the mount, or changes the store elsewhere."""
@@ -121,44 +117,18 @@ class MountState:
         if node.kind == Kind.DIRECTORY:
             self._remember_directory(node)
             return
-        self._recent[node.ino] = node
-        self._limit_recent()
+        self._recent.add(node)
 
     def remember_listed(self, rows: list[NodeRow], *, cached: bool) -> None:
         """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
         self.kernel.listed([row[0] for row in rows], cached=cached)
         for row in [row for row in rows if row[4] == _DIRECTORY]:
             self._remember_directory(Node._make(row))
-        self._listed.append(rows)
-        self._listed_count += len(rows)
-        while self._listed_count > _REMEMBERED:
-            self._listed_count -= len(self._listed.popleft())
+        self._recent.add_listed(rows)
 
     def _remember_directory(self, node: Node) -> None:
         self.directories[node.ino] = node
         self.kernel.told_of_directory(node.ino)
-
-    def _limit_recent(self) -> None:
-        if len(self._recent) > _REMEMBERED:
-            self._recent, self._before = {}, self._recent
-
-    def _take_in_listed(self) -> None:
-        for rows in self._listed:
-            self._recent.update((row[0], Node._make(row)) for row in rows if row[4] != _DIRECTORY)
-        self._listed.clear()
-        self._listed_count = 0
-        self._limit_recent()
-
-    def _recall(self, ino: int) -> Node | None:
-        if self._listed:
-            self._take_in_listed()
-        return self._recent.get(ino) or self._before.get(ino)
-
-    def _drop_recent(self, ino: int) -> None:
-        if self._listed:
-            self._take_in_listed()
-        self._recent.pop(ino, None)
-        self._before.pop(ino, None)
 
     def directory(self, ino: int) -> Node | None:
         """A directory; one that was removed while the kernel knows it has no parent."""
@@ -169,10 +139,10 @@ class MountState:
 
     def value(self, ino: int) -> Node | None:
         """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
-        node = self._recall(ino)
+        node = self._recent.get(ino)
         if node is None:
             node = self.store.tree.node(ino)
-        elif self._swept and node.scope in self._swept:
+        elif self.is_swept(node):
             self.store.database.writes.read_anew()  # a thread of ours sweeps
             node = self.store.tree.node(ino)
         return node if node is not None else self.lost(ino)
@@ -191,15 +161,17 @@ class MountState:
     def _sweep(self, ino: int) -> None:
         """A run or a pipeline is taken away, with all that is in it."""
         self._swept.add(ino)
-        if len(self._swept) > _REMEMBERED:
+        if len(self._swept) > _SWEPT_AT_MOST:
             self._swept = {ino}
-            self._recent, self._before = {}, {}
-            self._listed.clear()
-            self._listed_count = 0
+            self._recent.clear()
+
+    def is_swept(self, node: Node) -> bool:
+        """Whether a node was in a run or a pipeline that was taken away as a whole, whatever is left of that."""
+        return node.scope in self._swept
 
     def retire(self, node: Node) -> None:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
-        self._drop_recent(node.ino)
+        self._recent.drop(node.ino)
         self.change_lost(node)
         if self.kernel.knows(node.ino) and node.ino not in self._gone:
             self.store.contents.pin(node.content)
@@ -214,7 +186,7 @@ class MountState:
         elif news.ino:
             if news.parent in (PIPELINES_INO, RUNS_INO):
                 self._sweep(news.ino)
-            recent = self._recall(news.ino)
+            recent = self._recent.get(news.ino)
             if recent is not None:
                 self.retire(recent)
             if self.kernel.knows(news.ino):
@@ -240,7 +212,7 @@ class MountState:
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""
         if self.kernel.forget(ino, count):
-            self._drop_recent(ino)
+            self._recent.drop(ino)
             self.directories.pop(ino, None)
             self._drop_gone(ino)
 

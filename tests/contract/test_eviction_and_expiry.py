@@ -407,6 +407,18 @@ def test_expiry_of_2(make_mount: MakeMount) -> None:
     assert sh("cat 6/k", store.run) == "k"
 
 
+def test_the_expired_is_not_found_while_it_is_being_deleted(make_mount: MakeMount) -> None:
+    """Names that the kernel has not cached are gone at once, and not kept by it for as long as their rows are there."""
+    store = make_mount(run_object_expiry=1)
+    (store.run / "1/d").mkdir(parents=True)
+    _fill(store.run / "1/d", *(f"k{number}" for number in range(2000)))
+    store.remount()
+    with Other() as watcher:
+        watcher("os.chdir(path)", path=store.run / "1/d")
+        (store.run / "2").mkdir()
+        assert watcher("[number for number in reversed(range(2000)) if os.path.exists(f'k{number}')]") == []
+
+
 def test_the_expired_in_a_working_directory(make_mount: MakeMount) -> None:
     """What expired disappears from ls and stat although the kernel had it cached: within a moment to who is in it.
 
