@@ -6,8 +6,8 @@ from itertools import groupby
 from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
 from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
-from fusefs.handles import DirectoryHandle
 from fusefs.kernel import LONG_S
+from fusefs.listings import DirectoryHandle
 from fusefs.publication import Publication
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
@@ -75,7 +75,7 @@ class Namespace:
             raise StaleError
         if node.kind != Kind.DIRECTORY:
             raise NotDirectoryError("this is not a directory")
-        return self._state.handles.add(DirectoryHandle(self._tree, node))
+        return self._state.handles.add(DirectoryHandle(self._tree, node, self._state.handles.listings))
 
     def entries(self, number: int, position: int) -> Iterator[tuple[list[NodeRow], float, int]]:
         """Names behind `position` for how many seconds to keep them, until the caller has enough.

@@ -17,8 +17,8 @@ from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes
 from fusefs.durability import durable, sync
 from fusefs.files import Files
-from fusefs.handles import DirectoryHandle
 from fusefs.handling import handler
+from fusefs.listings import DirectoryHandle
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.packing import add_entries, attribute_seconds, caller, file, kept_time, packed

@@ -24,7 +24,7 @@ class Recent:
         self._limit()
 
     def add_listed(self, rows: list[NodeRow]) -> None:
-        """Directories among them are not kept."""
+        """Directories among them are not kept, nor what was left out a part of (see catalog.nodes)."""
         self._listed.append(rows)
         self._listed_count += len(rows)
         while self._listed_count > _REMEMBERED:
@@ -51,7 +51,8 @@ class Recent:
     def _take_in_listed(self) -> None:
         if self._listed:
             for rows in self._listed:
-                self._last.update((row[0], Node._make(row)) for row in rows if row[4] != _DIRECTORY)
+                whole = (row for row in rows if row[4] != _DIRECTORY and b"" not in row[-2:])
+                self._last.update((row[0], Node._make(row)) for row in whole)
             self._listed.clear()
             self._listed_count = 0
             self._limit()

@@ -123,7 +123,7 @@ class MountState:
         """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
         self.kernel.listed([row[0] for row in rows], cached=cached)
         for row in [row for row in rows if row[4] == _DIRECTORY]:
-            self._remember_directory(Node._make(row))
+            self._remember_directory(Node._make((*row[:-1], row[-1] or None)))
         self._recent.add_listed(rows)
 
     def _remember_directory(self, node: Node) -> None:

@@ -21,7 +21,10 @@ WITH_BELOW = (
 
 _BY_INO = f"SELECT {COLUMNS} FROM node WHERE ino = ?"
 _BY_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name = ?"
-_AFTER_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
+_LISTED = COLUMNS
+for _column in ("target", "xattrs"):
+    _LISTED = _LISTED.replace(_column, f"iif(length({_column}) > 512, x'', {_column})")
+_AFTER_NAME = f"SELECT {_LISTED} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
 _INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
 
 # What Node._make does, without its check of the length: a row has all columns.
@@ -49,7 +52,10 @@ def by_name(database: Database, parent: int, name: bytes) -> Node | None:
 
 
 def after_name(database: Database, parent: int, name: bytes, limit: int) -> list[Node]:
-    """Up to `limit` names of a directory in the order of their bytes, behind `name`."""
+    """Up to `limit` names of a directory in the order of their bytes, behind `name`.
+
+    A target or attributes of more than 512 bytes are left out: they are b"" then, which none are.
+    """
     return list(map(_as_node, rows_after_name(database, parent, name, limit)))
 
 

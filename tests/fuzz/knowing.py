@@ -5,7 +5,7 @@ from typing import cast
 import pyfuse3
 from pyfuse3 import EntryAttributes
 
-from fusefs.handles import DirectoryHandle
+from fusefs.listings import DirectoryHandle
 from tests.fuzz.mounts import PIDS, Context, FakedMount
 from tests.fuzz.source import Source
 

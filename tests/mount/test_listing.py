@@ -8,7 +8,8 @@ import trio
 
 from engine import ScopeName, Store
 from engine.model import NodeRow
-from fusefs.handles import DirectoryHandle
+from fusefs.listings import _KEPT as KEPT
+from fusefs.listings import DirectoryHandle, Listings
 from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.state import MountState
@@ -48,7 +49,7 @@ class Listing:
         ino = directory(store, RUN)
         found = store.tree.node(ino)
         assert found is not None
-        self.handle = DirectoryHandle(store.tree, found)
+        self.handle = DirectoryHandle(store.tree, found, Listings())
         self.position = 0
         self.reads = 0
         rows = store.tree.rows
@@ -191,4 +192,33 @@ def test_listed_nodes_are_remembered(store: Store) -> None:
     assert state.value(first.ino) is None
     for _ in range(10):
         state.remember_listed(rows, cached=False)
-    assert state._listed_count == sum(map(len, state._listed)) <= 4096
+    recent = state._recent
+    assert recent._listed_count == sum(map(len, recent._listed)) <= 4096
+
+
+def test_listings_without_end_keep_no_more(store: Store, listing: Listing) -> None:
+    """What is kept for all of them is bounded; the one that was read longest ago goes on where it was."""
+    put(store, *many(LARGE))
+    listing.take()
+    listings = listing.handle._listings
+    others = [DirectoryHandle(store.tree, listing.handle.node, listings) for _ in range(200)]
+    for handle in others:
+        assert sum(1 for _ in handle.entries(0)) == 3
+    held = [handle for handle in (listing.handle, *others) if handle._pages]
+    assert sum(len(page.rows) for handle in held for page in handle._pages) == listings._kept <= KEPT
+    assert others[-1] in held
+    assert listing.handle not in held
+    assert listing.rest() == many(LARGE)[PIECE:]
+    for handle in (listing.handle, *others):
+        listings.drop(handle)
+    assert listings._kept == 0
+
+
+def test_long_attributes_and_targets_are_not_listed(store: Store) -> None:
+    """A listing holds at most 512 bytes of each, so that it takes no more memory than its names."""
+    put(store, "long", "short")
+    for name, packed in (("long", b"x" * 513), ("short", b"x" * 512)):
+        store.tree.set_xattrs(node(store, RUN, name.encode()).ino, packed)
+    store.tree.make_symlink(directory(store, RUN), b"target", b"t" * 513, 0, 0)
+    rows = {row[2]: row[-2:] for row in store.tree.rows(directory(store, RUN), b"", 10)}
+    assert rows == {b"long": (None, b""), b"short": (None, b"x" * 512), b"target": (b"", None)}

@@ -87,3 +87,24 @@ def test_cp_and_tar_carry_them(pipeline: Path, run: Path) -> None:
     os.setxattr(pipeline / "k", "user.a", b"carried")
     sh('cp -a k "$run"/k', pipeline, run=run)
     assert os.getxattr(run / "k", "user.a") == b"carried"
+
+
+def test_long_ones_of_what_was_listed(path: Path) -> None:
+    """A listing holds no long attributes: they are looked up when somebody asks for them."""
+    os.setxattr(path, "user.a", b"y" * 60_000)
+    with Other() as other:
+        other("[entry.stat() for entry in os.scandir(directory)]", directory=path.parent)
+        assert other("os.getxattr(path, 'user.a')", path=path) == b"y" * 60_000
+        assert other("(fd := os.open(path, os.O_RDONLY), os.getxattr(fd, 'user.a'))[1]", path=path) == b"y" * 60_000
+        if path.is_dir():
+            os.rmdir(path)
+            assert other("os.listxattr(fd)") == []
+        else:
+            os.unlink(path)
+            assert other("os.getxattr(fd, 'user.a')") == b"y" * 60_000
+
+
+def test_a_long_symlink_that_was_listed(pipeline: Path) -> None:
+    (pipeline / "link").symlink_to("t" * 4000)
+    assert [entry.name for entry in os.scandir(pipeline)] == ["link"]
+    assert os.readlink(pipeline / "link") == "t" * 4000
