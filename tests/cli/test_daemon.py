@@ -143,6 +143,8 @@ def test_a_daemon_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
 def test_a_starter_that_is_interrupted_gives_the_daemon_up(tmp_path: Path) -> None:
     """Else there is a mount a moment after the command has said that there is none."""
     command, out = starter(tmp_path, "report(); time.sleep(60)", "daemon.log", True, 30)
+    # A shell without job control has those in the background ignore it.
+    command = ["env", "--default-signal=INT", *command]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         pid = wait_for(out)["pid"]
         # Once it sleeps, it has heard who the daemon is.
