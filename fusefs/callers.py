@@ -24,11 +24,7 @@ class Caller(NamedTuple):
         """Whether the caller belongs to a group, also by a supplementary one (proc(5): /proc/PID/status)."""
         if gid == self.gid:
             return True
-        try:
-            with open(f"/proc/{self.pid}/status", "rb") as status:
-                return gid in groups_in(status.read())
-        except OSError:
-            return False
+        return gid in groups_in(_status(self.pid))
 
 
 def lineage(pid: int) -> Iterator[set[int]]:
@@ -38,27 +34,28 @@ def lineage(pid: int) -> Iterator[set[int]]:
     fusefs.closers), as status is read without the locks that execve(2) holds.
     """
     for _ in range(_GENERATIONS_AT_MOST):
-        yield _threads(pid) | {pid}
-        pid = _parent(pid)
+        yield {pid, *threads(pid)}
+        parent = _PARENT.search(_status(pid))
+        pid = 0 if parent is None else int(parent[1])
         if not pid:
             return
 
 
-def _threads(pid: int) -> set[int]:
+def threads(pid: int) -> list[int]:
+    """The threads of the process of thread `pid`; none when it is gone or out of sight."""
     try:
-        return {*map(int, os.listdir(f"/proc/{pid}/task"))}
+        return list(map(int, os.listdir(f"/proc/{pid}/task")))
     except OSError:
-        return set()
+        return []
 
 
-def _parent(pid: int) -> int:
-    """0: none that can be seen."""
+def _status(pid: int) -> bytes:
+    """/proc/PID/status; nothing when the thread is gone or out of sight."""
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
-            parent = _PARENT.search(status.read())
+            return status.read()
     except OSError:
-        return 0
-    return 0 if parent is None else int(parent[1])
+        return b""
 
 
 def groups_in(status: bytes) -> set[int]:

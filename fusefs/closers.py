@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import trio
 
+from fusefs.callers import threads
 from fusefs.openers import Life, life_of
 
 _PF_EXITING = 0x4
@@ -66,7 +67,7 @@ async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -
     # In a thread: the event loop has looked at what is soon done (see fusefs.openers), and this is a family of many.
     if life is Life.ALIVE and not again and await trio.to_thread.run_sync(_all_go_on, opener):
         return Closing.PLAIN
-    if life is Life.EXITING and len(_threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
+    if life is Life.EXITING and len(threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
     others = elsewhere()
     with trio.move_on_after(_SEARCH_AT_MOST_S):
@@ -145,9 +146,9 @@ def _family(pid: int) -> Iterator[int]:
     todo, seen = [pid], {pid}
     while todo and len(seen) < _FAMILY_AT_MOST:
         process = todo.pop()
-        threads = _threads(process)
-        children = [int(child) for thread in threads for child in _read(f"{process}/task/{thread}/children").split()]
-        for member in (*threads, *children):
+        own = threads(process)
+        children = [int(child) for thread in own for child in _read(f"{process}/task/{thread}/children").split()]
+        for member in (*own, *children):
             if member not in seen:
                 seen.add(member)
                 yield member
@@ -158,13 +159,6 @@ def _everybody() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:  # no descriptor is left for it
-        return []
-
-
-def _threads(pid: int) -> list[int]:
-    try:
-        return list(map(int, os.listdir(f"/proc/{pid}/task")))
-    except OSError:
         return []
 
 

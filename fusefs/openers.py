@@ -61,12 +61,12 @@ class _Seen:
     def life(self) -> Life:
         return life_of(os.pread(self._statm, _SIZES, 0).split())
 
-    def threads(self) -> list[int] | None:
-        """All threads of the process; None where they are too many to look at each."""
+    def threads(self, at_most: int) -> list[int] | None:
+        """All threads of the process; None where they are more than that."""
         number = os.fstat(self._task).st_nlink - _LINKS_OF_NONE
-        if number == 1:
-            return [self._pid]
-        return [int(name) for name in os.listdir(self._task)] if number <= _FAMILY_AT_MOST else None
+        if number > at_most:
+            return None
+        return [self._pid] if number == 1 else [int(name) for name in os.listdir(self._task)]
 
     def children(self) -> list[int]:
         return [int(pid) for pid in os.pread(self._children, _CHILDREN, 0).split()]
@@ -96,8 +96,8 @@ class Openers:
                 life, seen = self._look(process)
                 if process == pid and life is not Life.ALIVE:
                     return False
-                threads = seen.threads()
-                if threads is None or len(known) + len(threads) - 1 > _FAMILY_AT_MOST:
+                threads = seen.threads(_FAMILY_AT_MOST - len(known) + 1)  # of which one is known
+                if threads is None:
                     return False
                 for thread in threads:
                     if thread != process:
