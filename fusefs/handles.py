@@ -7,7 +7,7 @@ from engine.model import Node
 from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.copies import PrivateCopy
-from fusefs.listings import DirectoryHandle, Listings
+from fusefs.listings import DirectoryHandle
 from fusefs.writers import Writers
 
 
@@ -74,7 +74,6 @@ class HandleTable:
         self._handles: dict[int, Handle] = {}
         self.open_writers = 0
         """How many of them are open for writing."""
-        self.listings = Listings()
 
     def add(self, handle: Handle) -> int:
         number = next(self._numbers)
@@ -103,8 +102,6 @@ class HandleTable:
     def pop(self, number: int) -> Handle:
         handle = self._handles.pop(number)
         self.open_writers -= isinstance(handle, WriteHandle)
-        if isinstance(handle, DirectoryHandle):
-            self.listings.drop(handle)
         return handle
 
     def values(self) -> list[Handle]:

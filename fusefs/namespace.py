@@ -7,7 +7,7 @@ from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotF
 from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
 from fusefs.kernel import LONG_S
-from fusefs.listings import DirectoryHandle
+from fusefs.listings import DirectoryHandle, Listings
 from fusefs.publication import Publication
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
@@ -20,6 +20,7 @@ class Namespace:
         self._state = state
         self._tree = state.store.tree
         self._publication = publication
+        self._listings = Listings()
 
     def lookup(self, parent: int, name: bytes, pid: int) -> tuple[Node, float]:
         """What a name stands for, for the caller, and for how many seconds the kernel may keep that.
@@ -75,7 +76,12 @@ class Namespace:
             raise StaleError
         if node.kind != Kind.DIRECTORY:
             raise NotDirectoryError("this is not a directory")
-        return self._state.handles.add(DirectoryHandle(self._tree, node, self._state.handles.listings))
+        return self._state.handles.add(DirectoryHandle(self._tree, node, self._listings))
+
+    def close_directory(self, number: int) -> None:
+        handle = self._state.handles.pop(number)
+        assert isinstance(handle, DirectoryHandle)
+        self._listings.drop(handle)
 
     def entries(self, number: int, position: int) -> Iterator[tuple[list[NodeRow], float, int]]:
         """Names behind `position` for how many seconds to keep them, until the caller has enough.
@@ -90,10 +96,10 @@ class Namespace:
             yield [(self._tree.node(handle.node.parent) or handle.node)._replace(name=b"..")], 0.0, handle.PARENT
         elif position != handle.PARENT and handle.goes_on:
             self._state.nursery.start_soon(handle.read_ahead)
-        state = self._state
+        state, listed = self._state, handle.node
         # As nearly always: then nothing need be asked about each.
-        alike = not (state.scope or state.at_risk or state.writers or handle.node.ino == RUNS_INO)
-        alike = alike and not state.is_swept(handle.node)
+        special = listed.ino == RUNS_INO or state.is_swept(listed)
+        alike = not (special or state.scope or state.at_risk or state.writers)
         for rows, behind, exist in handle.entries(position):
             if alike:
                 yield rows, LONG_S if exist else 0.0, behind

@@ -86,7 +86,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def releasedir(self, fh: int) -> None:
-        self._state.handles.pop(fh)
+        self._names.close_directory(fh)
 
     @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

@@ -24,7 +24,7 @@ class Recent:
         self._limit()
 
     def add_listed(self, rows: list[NodeRow]) -> None:
-        """Directories among them are not kept, nor what was left out a part of (see catalog.nodes)."""
+        """Directories among them are not kept, nor what is too long to be listed (see catalog.nodes)."""
         self._listed.append(rows)
         self._listed_count += len(rows)
         while self._listed_count > _REMEMBERED:

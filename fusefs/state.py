@@ -123,6 +123,7 @@ class MountState:
         """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
         self.kernel.listed([row[0] for row in rows], cached=cached)
         for row in [row for row in rows if row[4] == _DIRECTORY]:
+            # Attributes that are too long to be listed count as none: only those of a directory that is gone are used.
             self._remember_directory(Node._make((*row[:-1], row[-1] or None)))
         self._recent.add_listed(rows)
 

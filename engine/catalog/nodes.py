@@ -21,9 +21,11 @@ WITH_BELOW = (
 
 _BY_INO = f"SELECT {COLUMNS} FROM node WHERE ino = ?"
 _BY_NAME = f"SELECT {COLUMNS} FROM node WHERE parent = ? AND name = ?"
+LISTED_BYTES = 512
+"""What a listing has of a target or of attributes: b"" stands for longer ones, as it does for nothing else."""
 _LISTED = COLUMNS
 for _column in ("target", "xattrs"):
-    _LISTED = _LISTED.replace(_column, f"iif(length({_column}) > 512, x'', {_column})")
+    _LISTED = _LISTED.replace(_column, f"iif(length({_column}) > {LISTED_BYTES}, x'', {_column})")
 _AFTER_NAME = f"SELECT {_LISTED} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
 _INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
 
@@ -52,10 +54,7 @@ def by_name(database: Database, parent: int, name: bytes) -> Node | None:
 
 
 def after_name(database: Database, parent: int, name: bytes, limit: int) -> list[Node]:
-    """Up to `limit` names of a directory in the order of their bytes, behind `name`.
-
-    A target or attributes of more than 512 bytes are left out: they are b"" then, which none are.
-    """
+    """Up to `limit` names of a directory in the order of their bytes, behind `name`; up to LISTED_BYTES of each."""
     return list(map(_as_node, rows_after_name(database, parent, name, limit)))
 
 

@@ -8,8 +8,11 @@ import trio
 
 from engine import ScopeName, Store
 from engine.model import NodeRow
+from fusefs.kernel import LONG_S
 from fusefs.listings import _KEPT as KEPT
 from fusefs.listings import DirectoryHandle, Listings
+from fusefs.namespace import Namespace
+from fusefs.publication import Publication
 from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.state import MountState
@@ -222,3 +225,27 @@ def test_long_attributes_and_targets_are_not_listed(store: Store) -> None:
     store.tree.make_symlink(directory(store, RUN), b"target", b"t" * 513, 0, 0)
     rows = {row[2]: row[-2:] for row in store.tree.rows(directory(store, RUN), b"", 10)}
     assert rows == {b"long": (None, b""), b"short": (None, b"x" * 512), b"target": (b"", None)}
+
+
+@pytest.fixture
+def names(store: Store) -> Namespace:
+    state = MountState(store, Scope(), Pulse(60, lambda: None))
+    return Namespace(state, Publication(state))
+
+
+def test_a_directory_that_is_closed_keeps_nothing(store: Store, names: Namespace) -> None:
+    put(store, *many(3))
+    number = names.open_directory(directory(store, RUN))
+    assert len(list(names.entries(number, 0))) == 3
+    assert names._listings._kept == 3
+    names.close_directory(number)
+    assert names._listings._kept == 0
+
+
+def test_the_kernel_is_not_to_keep_what_has_expired(store: Store, names: Namespace) -> None:
+    """It is there until it is deleted, piece by piece."""
+    put(store, *many(3))
+    number = names.open_directory(directory(store, RUN))
+    assert [seconds for _, seconds, _ in names.entries(number, 0)] == [0, 0, LONG_S]
+    names._state._sweep(directory(store, RUN))
+    assert [seconds for _, seconds, _ in names.entries(number, 0)] == [0, 0, 0]
