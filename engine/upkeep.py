@@ -87,14 +87,14 @@ class Upkeep:
     def anything_to_do(self) -> bool:
         """Whether `work` may have something to do."""
         return (
-            self._anything_to_sweep()
+            self._anything_to_sweep(self._displaced_before())
             or self.anything_to_reclaim()
             or self._database.slots.has_unripe()
             or self.checkpoint_due
         )
 
-    def _anything_to_sweep(self) -> bool:
-        return bool(self._database.value(_ANYTHING_TO_SWEEP, (self._displaced_before(),)))
+    def _anything_to_sweep(self, displaced_before: int) -> bool:
+        return bool(self._database.value(_ANYTHING_TO_SWEEP, (displaced_before,)))
 
     def _displaced_before(self) -> int:
         """What is older by the store's clock has been kept aside for long enough.
@@ -113,9 +113,9 @@ class Upkeep:
     @again_when_full
     def sweep(self) -> bool:
         """Do a step of what removed pipelines and runs and old evictions left. Returns whether there is more."""
-        if not self._anything_to_sweep():
-            return False
         before = self._displaced_before()
+        if not self._anything_to_sweep(before):
+            return False
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             until = time.monotonic() + _STEP_S

@@ -5,7 +5,6 @@ it is lost.
 """
 
 import os
-import re
 from pathlib import Path
 
 PAGE_BYTES = 4096
@@ -13,14 +12,12 @@ PAGE_BYTES = 4096
 
 _SUFFIXES = ("", "-wal", "-shm", "-lock", "-data")
 
-_OWN = re.compile(r"(?:-(?:wal|shm|journal|lock|data|puts-.*))?", re.DOTALL)
-"""What the names of all files that a store may make have after its own."""
-
 
 def is_of_store(path: str, store: str) -> bool:
     """Whether a path is one of those that a store has for its files, be they there or not."""
     path, store = os.path.realpath(path), os.path.realpath(store)
-    return path.startswith(store) and _OWN.fullmatch(path, len(store)) is not None
+    ending = path.removeprefix(store)
+    return path.startswith(store) and (ending in (*_SUFFIXES, "-journal") or ending.startswith("-puts-"))
 
 
 class Files:
