@@ -21,6 +21,5 @@ def compact(store: str | None, config: str | None) -> None:
     # A copy is made there, and the usual directory for temporary files may be small.
     os.environ.setdefault("SQLITE_TMPDIR", os.path.dirname(settings.path))
     done = compact_store(settings)
-    for effects in done.effects:
-        output.tell_effects(effects)
+    output.tell_effects(*done.effects)
     click.echo(f"{done.before} bytes before, {done.after} after")

@@ -52,6 +52,5 @@ def open_for(store: str | None, config: str | None, *, read_only: bool = False, 
     opened = open_store(settings_from(store, config).object_store, read_only=read_only, create=create)
     for trouble in opened.database.troubles.news():
         click.echo(f"fusefs: {printable(trouble)}", err=True)
-    for effects in opened.opening_effects:
-        output.tell_effects(effects)
+    output.tell_effects(*opened.opening_effects)
     return opened

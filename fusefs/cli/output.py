@@ -106,14 +106,15 @@ def say(message: str) -> None:
     print(f"fusefs: {printable(' '.join(message.split(chr(10))))}", file=sys.stderr, flush=True)
 
 
-def tell_effects(effects: Effects) -> None:
-    """Tell on stderr, one line each, what a change did beside what it was asked to do."""
-    for removed in effects.evicted:
-        click.echo(f"evicted {shown(_key(removed.path))}", err=True)
-    for removed in effects.expired:
-        click.echo(f"expired {shown(removed.path.partition(b'/')[2])}", err=True)
-    for removed in effects.restored:
-        click.echo(f"restored {shown(_key(removed.path))}", err=True)
+def tell_effects(*changes: Effects) -> None:
+    """Tell on stderr, one line each, what changes did beside what they were asked to do."""
+    for effects in changes:
+        for removed in effects.evicted:
+            click.echo(f"evicted {shown(_key(removed.path))}", err=True)
+        for removed in effects.expired:
+            click.echo(f"expired {shown(removed.path.partition(b'/')[2])}", err=True)
+        for removed in effects.restored:
+            click.echo(f"restored {shown(_key(removed.path))}", err=True)
 
 
 def _key(path: bytes) -> bytes:

@@ -22,8 +22,7 @@ def repair_store(settings: "ObjectStoreSettings", *, as_json: bool) -> None:
     output.say(f"a repair needs up to {repairing.space_needed(settings)} bytes beside {settings.path}")
     with _progress() as tell:
         repaired = repairing.repair(settings, tell)
-    for effects in repaired.effects:
-        output.tell_effects(effects)
+    output.tell_effects(*repaired.effects)
     if as_json:
         output.print_json(_as_json(repaired))
     else:
