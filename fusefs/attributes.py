@@ -5,8 +5,9 @@ from engine.errors import InvalidError, NoAttributeError, NotPermittedError
 from engine.model import PIPELINES_INO, Attributes, Kind, Node
 from fusefs.callers import Caller
 from fusefs.files import Files
-from fusefs.kernel import DIRECTORY_S, LONG_S
+from fusefs.kernel import LONG_S
 from fusefs.opening import Opening
+from fusefs.packing import attribute_seconds
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
@@ -33,11 +34,10 @@ class NodeAttributes:
         if writers is not None:
             return writers.as_shown(pid), 0.0
         node = self._state.directory(ino)
-        if node is not None and node.kind == Kind.DIRECTORY:
-            self._state.kernel.told_of_directory(ino)
-            return node, DIRECTORY_S
         if node is not None:
-            return node, LONG_S
+            if node.kind == Kind.DIRECTORY:
+                self._state.kernel.told_of_directory(ino)
+            return node, attribute_seconds(node.kind, LONG_S)
         # Gone, perhaps just now and by another process: still there for who looked it up before, or has it open.
         known = self._state.value(ino)
         if known is None:
