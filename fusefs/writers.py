@@ -195,7 +195,8 @@ class Writers:
 
     def note_open(self, pid: int, copy: PrivateCopy) -> None:
         self.handles += 1
-        self.opened_by[pid] = [*self.opened_by.pop(pid, ()), copy]
+        self.opened_by[pid] = own = self.opened_by.pop(pid, [])  # the last one to open it is the last of all
+        own.append(copy)
 
     def note_release(self, pid: int, copy: PrivateCopy) -> None:
         self.handles -= 1

@@ -14,7 +14,7 @@ from fusefs.opening import Opening
 from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.state import MountState, StaleError
-from tests.support.stores import node
+from tests.support.stores import directory, node
 
 APP = ScopeName.pipeline("app")
 GONE, WRITER = Caller(101, 0, 0), Caller(102, 0, 0)
@@ -41,3 +41,23 @@ async def test_it_is_not_shown_what_another_writes(tmp_path: Path, nursery: trio
         assert writers.as_node(WRITER.pid).size == 0
         shown = writers.as_node(GONE.pid)
         assert (shown.size, shown.mtime_ns) == (3, published.mtime_ns)
+
+
+@pytest.mark.trio
+async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """A process, by whichever of its threads; one that opens again is the last from then on."""
+    pulse = Pulse(60, lambda: None)
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        store.create_pipeline(APP.name)
+        state = MountState(store, Scope(), pulse)
+        state.nursery, state.background = nursery, Background(nursery, pulse)
+        opening = Opening(state)
+        parent = directory(store, APP)
+        for caller in (GONE, WRITER, GONE):
+            opening.create(parent, b"k", 0o600, PUT, caller)
+        writers = state.writers.at(parent, b"k")
+        assert writers is not None
+        first, second, third = (handle.copy for handle in state.handles.writers())
+        assert writers.opened_by == {WRITER.pid: [second], GONE.pid: [first, third]}
+        assert writers.copies[-1] is writers.own_copy(GONE.pid) is third
+        assert writers.own_copy(WRITER.pid) is second
