@@ -167,8 +167,8 @@ def test_attributes_of_what_is_being_written(pipeline: Path, there: Path, flags:
         soon(lambda: (there / "k").stat().st_uid == 1)
     finally:
         os.close(fd)
+    soon(lambda: all(read(path / "k") != b"old" for path in (pipeline, there)))
     for path in (pipeline, there):
-        soon(lambda p=path: read(p / "k") != b"old")  # type: ignore[misc]
         found = (path / "k").stat()
         assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o600, 1, 2)
         assert os.getxattr(path / "k", "user.a") == b"1"

@@ -62,9 +62,9 @@ def store(stores: Stores) -> Store:
     return store
 
 
-def after_death(stores: Stores, program: str) -> Store:
+def after_death(store: Store, stores: Stores, program: str) -> Store:
     """Run `program`, which ends by SIGKILL, with the store open as `store`; then open the store again."""
-    stores.close(stores.open())
+    stores.close(store)
     run_process(OPEN + program + "\ndie()", str(stores.path), expected=-9)
     return stores.open()
 
@@ -84,8 +84,8 @@ def put_later(store: Store, name: bytes, content: bytes) -> None:
 
 def test_what_was_published_later_and_not_committed(store: Store, stores: Stores) -> None:
     """Each is there, in the order of the closes."""
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 for number in range(30):
@@ -99,8 +99,8 @@ assert store.database.writes.open
 
 
 def test_what_was_committed_is_not_published_again(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 for number in range(5):
@@ -116,8 +116,8 @@ release(*close(b"other", b"value"))
 
 def test_an_intent_that_others_overtook(store: Store, stores: Stores) -> None:
     """Closed first and published last, or never: it is not lost when the ones behind it are committed."""
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 first = close(b"first", b"1")
@@ -133,8 +133,8 @@ store.publisher.settle()
 
 
 def test_an_intent_that_was_withdrawn(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 put, draft, _ = close(b"withdrawn", b"value")
@@ -152,8 +152,8 @@ store.publisher.abandon(draft, put.ino, 1)
 
 def test_an_intent_that_was_withdrawn_from_the_table(store: Store, stores: Stores) -> None:
     """Its value is a draft until it is acknowledged again; then it is not deleted with the drafts of the dead."""
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 put, draft, _ = close(b"k", b"value")
@@ -171,8 +171,8 @@ store.publisher.settle()
 
 
 def test_a_small_value_that_became_a_large_one(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 put, draft, _ = close(b"k", b"small")
@@ -188,9 +188,9 @@ release(*close(b"other", b"value"))
 # What a power cut leaves
 
 
-def after_power_cut(stores: Stores, program: str) -> Store:
+def after_power_cut(store: Store, stores: Stores, program: str) -> Store:
     """As `after_death`, with the catalog as it was when `program` called `on_the_disk()`: the journal is newer."""
-    stores.close(stores.open())
+    stores.close(store)
     run_process(OPEN + ON_THE_DISK + program + "\ndie()", str(stores.path), expected=-9)
     for ending in ("", "-wal"):
         stores.path.with_name(f"{stores.path.name}{ending}.synced").replace(f"{stores.path}{ending}")
@@ -200,8 +200,8 @@ def after_power_cut(stores: Stores, program: str) -> Store:
 
 def test_numbers_that_the_catalog_does_not_know_of(store: Store, stores: Stores) -> None:
     """They are given out again: what was recovered keeps its value all the same."""
-    stores.close(store)
     store = after_power_cut(
+        store,
         stores,
         """
 release(*close(b"synced", b"1"))
@@ -225,8 +225,8 @@ for number in range(20):
 
 def test_a_table_that_is_older_than_the_journal(store: Store, stores: Stores) -> None:
     """The newer value of the two counts, and nothing is left of the other."""
-    stores.close(store)
     store = after_power_cut(
+        store,
         stores,
         """
 put, draft, intent = close(b"k", b"old")
@@ -244,8 +244,8 @@ store.publisher.prepare(put, draft, 1)
 
 def test_a_journal_that_is_older_than_a_withdrawal(store: Store, stores: Stores) -> None:
     """The catalog says that what was withdrawn is not to be published, so the journal may be of any earlier moment."""
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 put, draft, _ = close(b"k", b"half")
@@ -352,8 +352,8 @@ def acknowledge_until_full(store: Store) -> tuple[Put, Draft]:
 
 
 def test_the_newest_value_counts_when_the_journal_begins_again(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         """
 from tests.engine.test_intents import acknowledge_until_full
@@ -477,8 +477,8 @@ def test_what_was_removed_does_not_come_back_when_that_is_tried_again(
 
 
 def test_a_kill_after_a_withdrawal_that_could_not_be_committed(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         REFUSING
         + """
@@ -492,8 +492,8 @@ store.publisher.abandon(draft, put.ino, 1)
 
 
 def test_a_kill_before_it_is_published_again(store: Store, stores: Stores) -> None:
-    stores.close(store)
     store = after_death(
+        store,
         stores,
         REFUSING
         + """
