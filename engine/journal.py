@@ -44,9 +44,11 @@ _MARK = b"\xc1"
 """How a key begins: what no MessagePack does."""
 _KEY_BYTES = 16
 
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""What SQLite keeps as an integer, and is never negative."""
-Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_LARGEST = 2**63 - 1
+"""What SQLite keeps as an integer."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+Time = Annotated[int, msgspec.Meta(ge=-_LARGEST - 1, le=_LARGEST)]
 
 
 class Entry(msgspec.Struct, array_like=True):
@@ -63,7 +65,11 @@ class Entry(msgspec.Struct, array_like=True):
 
     @classmethod
     def of(cls, number: int, handle: int, put: Put, value: bytes) -> "Entry":
+        """Raises InvalidError for what the catalog could never take: it would keep later Puts from being published."""
         times = put.atime_ns, put.mtime_ns
+        numbers = (number, handle, put.ino, put.parent, put.mode, put.uid, put.gid, put.content)
+        if not (min(numbers) >= 0 and max(numbers) <= _LARGEST and all(_is_time(time) for time in times)):
+            raise InvalidError("a number of a Put is too large for the store to keep")
         described = (put.how, put.parent, put.name, put.mode, put.uid, put.gid, put.content, *times, put.xattrs)
         return cls(number, put.ino, handle, described, value)
 
@@ -73,6 +79,10 @@ class Entry(msgspec.Struct, array_like=True):
         how, parent, name, mode, uid, gid, content, atime, mtime, xattrs = self.put
         content = content if self.value else 0
         return Put(self.ino, parent, name, mode, uid, gid, content, len(self.value), how, atime, mtime, xattrs)
+
+
+def _is_time(time: int | None) -> bool:
+    return time is None or -_LARGEST - 1 <= time <= _LARGEST
 
 
 _encoder = msgspec.msgpack.Encoder()

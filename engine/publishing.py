@@ -15,7 +15,7 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import StoreError, UnavailableError
-from engine.intents import Fulfilled, Intents, Name
+from engine.intents import Fulfilled, Intents, Key, Name
 from engine.model import Effects, Kind, Node
 from engine.recovering import Recovered, Recovery
 from engine.sqlite.database import Database
@@ -193,22 +193,37 @@ class Publisher:
         return again
 
     def _publish_waiting(self, name: Name | None = None) -> None:
-        """Of one name, or all: in the order in which they were closed."""
+        """Of one name, or all: in the order in which they were closed.
+
+        One that fails for an error of ours keeps back those of its name alone. Raises that error in the end.
+        """
+        failed: dict[Name, Exception] = {}
         for key in self._intents.in_order():
-            if name is not None and self._intents.unpublished[key] != name:
+            its_name = self._intents.unpublished[key]
+            if name not in (None, its_name) or its_name in failed:
                 continue
-            with self._database.write():
-                tx = Transaction(self._database, self._contents.sessions.own)
-                put = self._intents.acknowledged(tx, key)
-                fulfilled = self._intents.fulfil(key)
-                node = self._recovery.publish(tx, put)
-                self._intents.seen_to(fulfilled)
-            self._intents.note(fulfilled)
-            self._again.nodes.extend(filter(None, [node]))
-            self._again.effects.append(tx.effects())
+            try:
+                self._publish_intent(key)
+            except StoreError:
+                raise  # of the disk, most often: the others would fail, too
+            except Exception as error:
+                failed[its_name] = error
+        if failed:
+            raise next(iter(failed.values()))
+
+    def _publish_intent(self, key: Key) -> None:
+        with self._database.write():
+            tx = Transaction(self._database, self._contents.sessions.own)
+            put = self._intents.acknowledged(tx, key)
+            fulfilled = self._intents.fulfil(key)
+            node = self._recovery.publish(tx, put)
+            self._intents.seen_to(fulfilled)
+        self._intents.note(fulfilled)
+        self._again.nodes.extend(filter(None, [node]))
+        self._again.effects.append(tx.effects())
 
     def recover(self) -> Recovered:
-        """Publish what sessions that died had acknowledged, and delete what they had not."""
+        """Publish what sessions that died had acknowledged, and delete what they had not. Raises StoreError."""
         return self._recovery.recover()
 
     def tidy(self) -> None:

@@ -37,23 +37,32 @@ class Recovery:
     def __init__(self, database: Database, contents: Contents) -> None:
         self._database = database
         self._contents = contents
+        self._recovered = Recovered([], [])
+        """What `recover` has not told of yet."""
 
     def recover(self) -> Recovered:
-        """Publish what sessions that died had acknowledged, and delete what they had not."""
-        recovered = Recovered([], [])
+        """Publish what sessions that died had acknowledged, and delete what they had not.
+
+        Raises StoreError; what was published up to there is told by the next call.
+        """
         for session in self._contents.sessions.dead():
             try:
-                done = self._recover_session(session, recovered)
-            except DamagedError as error:
-                # What was acknowledged waits until that is repaired, and everything else goes on.
-                self._database.troubles.note(f"what session {session} has left cannot be published yet: {error}")
+                done = self._recover_session(session)
+            except Exception as error:
+                if isinstance(error, StoreError) and not isinstance(error, DamagedError):
+                    raise
+                # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours,
+                # too, must not keep the store from being opened.
+                why = str(error) if isinstance(error, StoreError) else f"unexpected {error!r}"
+                self._database.troubles.note(f"what session {session} has left cannot be published yet: {why}")
                 continue
             if done and self._database.path is not None:
                 with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
                     journal.path_of(self._database.path, session).unlink(missing_ok=True)
+        recovered, self._recovered = self._recovered, Recovered([], [])
         return recovered
 
-    def _recover_session(self, session: int, recovered: Recovered) -> bool:
+    def _recover_session(self, session: int) -> bool:
         """Returns whether it did; False when another process was quicker."""
         with self._database.write():
             resolved = self._database.row("SELECT resolved FROM session WHERE id = ?", (session,))
@@ -68,8 +77,8 @@ class Recovery:
             for table in ("intent", "pin"):
                 tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
             tx.rows("DELETE FROM session WHERE id = ?", (session,))
-        recovered.nodes.extend(filter(None, published))
-        recovered.effects.append(tx.effects())
+        self._recovered.nodes.extend(filter(None, published))
+        self._recovered.effects.append(tx.effects())
         return True
 
     def _journal(self, session: int, resolved: int) -> list[Entry]:

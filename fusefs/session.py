@@ -17,6 +17,7 @@ import trio
 from engine import Store, open_store
 from engine.config import ObjectStoreSettings
 from engine.errors import StoreError
+from engine.recovering import Recovered
 from fusefs.background import Background
 from fusefs.ending import Ending
 from fusefs.errors import MountError
@@ -155,7 +156,7 @@ async def _serve(state: MountState, serving: Serving, ending: Ending) -> None:
             nursery.start_soon(state.kernel.run)
             nursery.start_soon(_repeat, "news from other processes", _hear_news, state)
             nursery.start_soon(_repeat, "upkeep", _sweep, state)
-            nursery.start_soon(_repeat, "recovery of what the dead left", _recover, state)
+            nursery.start_soon(_repeat, "recovery of what was acknowledged", _recover, state)
             await serving.serve(_REQUESTS_AT_ONCE)
             # The last request may have left a transaction open; threads that are waited for now wait for its lock.
             state.settle()
@@ -191,13 +192,13 @@ async def _repeat(what: str, step: Callable[[MountState], Awaitable[None]], stat
         try:
             await step(state)
             told = ""
-        except StoreError as error:
-            if str(error) != told:
-                told = str(error)
-                log.warning("%s is late: %s", what, told)
-            await trio.sleep(_SWEEP_S)
-        except Exception:
-            log.exception("%s failed", what)
+        except Exception as error:
+            if repr(error) != told:
+                told = repr(error)
+                if isinstance(error, StoreError):
+                    log.warning("%s is late: %s", what, error)
+                else:
+                    log.exception("%s failed", what)
             await trio.sleep(_SWEEP_S)
 
 
@@ -236,14 +237,20 @@ async def _sweep(state: MountState) -> None:
 
 
 async def _recover(state: MountState) -> None:
-    """Publish what other processes acknowledged before they died, and what could not be committed here."""
+    """Publish what could not be committed here, and what other processes acknowledged before they died."""
     await trio.sleep(_IDLE_RECOVER_S if state.idle else _RECOVER_S)
-    for recovered in (state.store.publisher.publish_again(), state.store.publisher.recover()):
-        for node in recovered.nodes:
-            state.kernel.drop_name_soon(node.parent, node.name)
-        for effects in recovered.effects:
-            state.report(effects)
-    _log_troubles(state.store)
+    try:
+        _tell(state, state.store.publisher.publish_again())
+    finally:  # neither waits for the other
+        _tell(state, state.store.publisher.recover())
+        _log_troubles(state.store)
+
+
+def _tell(state: MountState, recovered: Recovered) -> None:
+    for node in recovered.nodes:
+        state.kernel.drop_name_soon(node.parent, node.name)
+    for effects in recovered.effects:
+        state.report(effects)
 
 
 def _log_troubles(store: Store) -> None:
