@@ -49,6 +49,8 @@ _XATTRS = (
     b"security.capability",
     b"system.posix_acl_access",
 )
+_UNITS = (1, -1, 10**9, -(10**9))
+"""A time in nanoseconds, or in seconds, of which the kernel sends 64 bits, too."""
 _LONGEST_READ = 1024 * 1024
 """What the kernel asks for at once, at the most."""
 
@@ -242,7 +244,7 @@ class Kernel(Knowing):
         entry = EntryAttributes()
         entry.st_mode, entry.st_uid, entry.st_gid = (self._source.number() & 2**32 - 1 for _ in range(3))
         entry.st_size = self._source.number()
-        entry.st_atime_ns, entry.st_mtime_ns = (self._source.number() * self._source.pick((1, -1)) for _ in range(2))
+        entry.st_atime_ns, entry.st_mtime_ns = (self._source.number() * self._source.pick(_UNITS) for _ in range(2))
         fields = cast(pyfuse3.SetattrFields, Fields(*(bool(self._source.byte() & 2**bit) for bit in range(7))))
         handle, sound = self._handle(WriteHandle) if self._source.flag() else (None, True)
         asked = self._operations.setattr(self._ino(), entry, fields, handle, self._context())
