@@ -1,6 +1,7 @@
 """Opening a store: its file, its content engine, the limits it is told, and what a dead process left to do."""
 
 import os
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -79,8 +80,9 @@ def _check_path(path: Path, *, create: bool) -> None:
         if not create:
             raise OpenError(f"there is no store at {path}: `fusefs mount` and `fusefs pipeline create` make one")
         make_directory(path.parent)
-        # For the owner alone, whatever the umask; SQLite gives its other files the same mode.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # For the owner alone, whatever the umask; SQLite gives its other files the same mode. Not opened here: another
+        # thread may have the store open before that is closed again (see `database_file`).
+        os.mknod(path, stat.S_IFREG | 0o600)
     except FileExistsError:
         return
     except OSError as error:

@@ -17,7 +17,7 @@ from engine import disk, journal, locks
 from engine.errors import InternalError, OpenError, OutOfSpaceError, StoreError, UnavailableError
 from engine.salvage import log
 from engine.salvage.pages import Pages
-from engine.sqlite.files import PAGE_BYTES
+from engine.sqlite.files import PAGE_BYTES, is_open_here
 
 _LOCKED_FROM = 0x40000000
 _LOCKED_BYTES = 512
@@ -32,9 +32,12 @@ Tell = Callable[[str, int, int], None]
 def alone(path: Path) -> Iterator[None]:
     """Let nobody open the store meanwhile. Raises UnavailableError while somebody has it open, and OpenError.
 
-    Not in a process that has it open itself.
+    Everything that is read and written in the block may be opened and closed as any file: this process has no locks
+    on it that could be lost (see `database_file`).
     """
     try:
+        if is_open_here(path):
+            raise UnavailableError("the store is in use by this process: close it first")
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise OpenError(f"cannot open {path}: {error.strerror}") from error

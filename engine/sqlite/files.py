@@ -5,7 +5,11 @@ it is lost.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import apsw
 
 PAGE_BYTES = 4096
 """Of the database: every store is made with pages of this size."""
@@ -18,6 +22,31 @@ def is_of_store(path: str, store: str) -> bool:
     path, store = os.path.realpath(path), os.path.realpath(store)
     ending = path.removeprefix(store)
     return path.startswith(store) and (ending in (*_SUFFIXES, "-journal") or ending.startswith("-puts-"))
+
+
+@contextmanager
+def database_file(path: Path, flags: int) -> Iterator[apsw.VFSFile]:
+    """The bytes of a database, by a descriptor of SQLite's. Raises apsw.Error.
+
+    To close one of ours would let go of every lock that the connections of this process have on the file (fcntl(2));
+    SQLite keeps its own open until none of them needs a lock.
+    """
+    # Not the layer for checksums, which is the default: what is read here may be no database.
+    file = apsw.VFSFile("unix", str(path), [flags | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    try:
+        yield file
+    finally:
+        file.xClose()
+
+
+def is_open_here(path: Path) -> bool:
+    """Whether this process has a file open. Raises OSError."""
+    status = os.stat(path)
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that listed them, and what other threads have closed
+            if os.path.samestat(os.fstat(int(name)), status):
+                return True
+    return False
 
 
 class Files:

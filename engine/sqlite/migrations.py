@@ -1,10 +1,13 @@
 """Making a store's file, recognising one, and bringing an older one up to date."""
 
+import errno
 import os
 import secrets
 import time
 from importlib import resources
 from pathlib import Path
+
+import apsw
 
 from engine.errors import DamagedError, OpenError
 from engine.model import FIRST_FREE_ID, PIPELINES_INO, ROOT_INO, RUNS_INO, Kind
@@ -12,6 +15,7 @@ from engine.salvage import log
 from engine.sqlite import sums
 from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.database import Database
+from engine.sqlite.files import database_file
 
 APPLICATION_ID = 0x66757365
 VERSION = 4
@@ -117,11 +121,13 @@ def check_file(path: Path) -> None:
         return
     if not path.is_file():
         raise OpenError(f"{path} is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise OpenError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(SQLITE_MAGIC))
-    except OSError as error:
-        raise OpenError(f"cannot read {path}: {error.strerror}") from error
+        with database_file(path, apsw.SQLITE_OPEN_READONLY) as file:
+            magic = file.xRead(len(SQLITE_MAGIC), 0)
+    except apsw.Error as error:
+        raise OpenError(f"cannot read {path}: {error}") from error
     if magic and magic != SQLITE_MAGIC:
         raise OpenError(f"{path} is not a fusefs store")
 

@@ -15,7 +15,7 @@ import apsw
 from engine import disk
 from engine.errors import UnavailableError
 from engine.sqlite.connecting import CHECKSUM_BYTES
-from engine.sqlite.files import PAGE_BYTES
+from engine.sqlite.files import PAGE_BYTES, database_file
 from engine.sqlite.migrations import APPLICATION_ID, SQLITE_MAGIC, VERSION
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
@@ -29,19 +29,18 @@ def rewrite(path: Path) -> None:
     OSError, and UnavailableError while somebody else has it open.
     """
     new = path.with_name(f"{path.name}.new")
-    old = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
-            # Refused while another connection is open; from then on there is none but this one.
-            if connection.pragma("journal_mode", "delete") != "delete":
-                raise UnavailableError("the store is in use by another process")
-            _make(connection, new)
-            new.rename(path)
-            # Who has opened the old file meanwhile, and waits for its lock, is not to take it for the store.
-            os.pwrite(old, bytes(len(SQLITE_MAGIC)), 0)
-            disk.sync(path.parent)
-    finally:
-        os.close(old)  # only now: closing a description of a file lets go of all its locks
+    with (
+        database_file(path, apsw.SQLITE_OPEN_READWRITE) as old,
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection,
+    ):
+        # Refused while another connection is open; from then on there is none but this one.
+        if connection.pragma("journal_mode", "delete") != "delete":
+            raise UnavailableError("the store is in use by another process")
+        _make(connection, new)
+        new.rename(path)
+        # Who has opened the old file meanwhile, and waits for its lock, is not to take it for the store.
+        old.xWrite(bytes(len(SQLITE_MAGIC)), 0)
+        disk.sync(path.parent)
 
 
 def _make(connection: apsw.Connection, new: Path) -> None:

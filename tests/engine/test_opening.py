@@ -112,14 +112,14 @@ store.create_pipeline(b"app")
 store.put_object(ScopeName.pipeline("app"), b"key", Path(sys.argv[2]).read_bytes())
 store.close()
 """
-    close = os.close
+    make = os.mknod
 
-    def close_later(fd: int) -> None:
+    def make_and_wait(path: Path, mode: int) -> None:
         monkeypatch.undo()
-        close(fd)
+        make(path, mode)
         run_process(program, str(stores.path), str(tmp_path / "value"))
 
-    monkeypatch.setattr(os, "close", close_later)  # of the empty file
+    monkeypatch.setattr(os, "mknod", make_and_wait)  # the empty file
     store = stores.open()
     assert value(store, APP, b"key") == content
 
