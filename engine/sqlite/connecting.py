@@ -159,6 +159,7 @@ def connect(
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     # A connection has one user at a time already (see Database), and SQLite's own lock is felt in every row.
     flags |= apsw.SQLITE_OPEN_NOMUTEX
+    connection = None
     try:
         connection = open_file(path, flags)
         connection.set_busy_handler(patience)
@@ -173,5 +174,5 @@ def connect(
             connection.close()
             raise OpenError(f"the store's database {path} cannot be opened for writing")
     except apsw.Error as error:
-        raise translate(error) from error
+        raise translate(error, connection) from error
     return connection

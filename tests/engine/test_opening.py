@@ -14,12 +14,13 @@ import pytest
 
 from engine import ScopeName, Store, open_store
 from engine.config import ObjectStoreSettings
-from engine.errors import InvalidError, OpenError, ReadOnlyError, StoreError
+from engine.errors import InvalidError, OpenError, OutOfSpaceError, ReadOnlyError, StoreError
 from engine.model import NO_EFFECTS, PIPELINES_INO
 from engine.registry import BUILT_IN
 from engine.sqlite import migrations
 from engine.sqlite.database import Database
 from engine.sqlite.writing import Operation
+from tests.support.disks import small_disk
 from tests.support.stores import ROOT, Stores, keys, new_draft, new_put, run_process, value, values
 from tests.support.third_party.fusefs_dirstore import DirectoryEngine
 
@@ -198,6 +199,22 @@ def test_a_store_that_lost_its_marks_is_refused(stores: Stores, pragmas: dict[st
     with_pragmas(stores, **pragmas)
     for read_only in (False, True):
         refused(stores.path, read_only=read_only)
+
+
+def test_a_disk_without_room_is_named_as_such() -> None:
+    """SQLite maps a file beside the store, and has no error of its own for one that cannot be made longer."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a tmpfs")
+    with small_disk(1) as disk:
+        settings = ObjectStoreSettings(path=str(disk / "objects.db"))
+        open_store(settings).close()
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        with pytest.raises(OutOfSpaceError, match="No space left on device"):
+            open_store(settings)
+        (disk / "filler").unlink()
+        open_store(settings).close()
 
 
 def test_a_directory_that_cannot_be_made_is_named() -> None:
