@@ -52,13 +52,23 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
     OutOfSpaceError. All of them leave the store as it was.
     """
     path = Path(settings.path)
-    with open_store(settings, create=False) as store:
-        if store.database.path is None:
-            raise InvalidError("a store in memory has no file")
-        before = _size(path)
-        _refuse_in_use(store)
-        _delete_leftovers(store)
-        _add_hashes(store.database)
+    wanted = path.stat().st_size if path.exists() else 0
+    try:
+        with open_store(settings, create=False) as store:
+            if store.database.path is None:
+                raise InvalidError("a store in memory has no file")
+            before = _size(path)
+            _refuse_in_use(store)
+            _delete_leftovers(store)
+            wanted = store.database.used_bytes
+            _add_hashes(store.database)
+        _rewrite(path)
+    except OutOfSpaceError as error:
+        raise _no_room(path, wanted) from error
+    return Compacted(before, _size(path), store.opening_effects)
+
+
+def _rewrite(path: Path) -> None:
     try:
         rewrite(path)
     except apsw.BusyError:
@@ -68,7 +78,17 @@ def compact(settings: ObjectStoreSettings) -> Compacted:
     except OSError as error:
         said = f"cannot make a new file beside {path}: {error.strerror}"
         raise (OutOfSpaceError(said) if error.errno in disk.FULL else OpenError(said)) from error
-    return Compacted(before, _size(path), store.opening_effects)
+
+
+def _no_room(path: Path, wanted: int) -> OutOfSpaceError:
+    try:
+        free = f", and {disk.free_bytes(path.parent)} are free"
+    except OSError:
+        free = ""
+    return OutOfSpaceError(
+        f"there is no room to compact {path}: the new file takes up to {wanted} bytes beside it{free};"
+        " SQLite's temporary files (SQLITE_TMPDIR) may take some more. Make room, and try again: nothing is lost"
+    )
 
 
 def _size(path: Path) -> int:

@@ -228,6 +228,11 @@ class Database:
         return bool(changed)
 
     @property
+    def used_bytes(self) -> int:
+        """How much of the file has something in it."""
+        return int(self.value("PRAGMA page_count") * self.value("PRAGMA page_size")) - self.unused_bytes
+
+    @property
     def unused_bytes(self) -> int:
         """How much of the file can be used again."""
         return int(self.value("PRAGMA freelist_count") * self.value("PRAGMA page_size"))

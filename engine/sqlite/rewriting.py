@@ -28,11 +28,18 @@ def rewrite(path: Path) -> None:
     Needs space for a second one, and for its largest index where SQLite has its temporary files. Raises apsw.Error,
     OSError, and UnavailableError while somebody else has it open.
     """
+    try:
+        _replace(path)
+    except BaseException:
+        # By a connection of its own: that one had a file that may be half there, and SQLite reads all that it has.
+        with suppress(apsw.Error), closing(_connect(path)) as connection:
+            connection.pragma("journal_mode", "wal")
+        raise
+
+
+def _replace(path: Path) -> None:
     new = path.with_name(f"{path.name}.new")
-    with (
-        database_file(path, apsw.SQLITE_OPEN_READWRITE) as old,
-        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection,
-    ):
+    with database_file(path, apsw.SQLITE_OPEN_READWRITE) as old, closing(_connect(path)) as connection:
         # Refused while another connection is open; from then on there is none but this one.
         if connection.pragma("journal_mode", "delete") != "delete":
             raise UnavailableError("the store is in use by another process")
@@ -43,8 +50,12 @@ def rewrite(path: Path) -> None:
         disk.sync(path.parent)
 
 
+def _connect(path: Path) -> apsw.Connection:
+    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+
+
 def _make(connection: apsw.Connection, new: Path) -> None:
-    """Make the new file, all of it on the disk, or leave everything as it was."""
+    """Make the new file, all of it on the disk, or nothing."""
     try:
         connection.pragma("locking_mode", "exclusive")
         new.unlink(missing_ok=True)
@@ -54,9 +65,6 @@ def _make(connection: apsw.Connection, new: Path) -> None:
     except BaseException:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-        with suppress(apsw.Error):
-            connection.pragma("locking_mode", "normal")
-            connection.pragma("journal_mode", "wal")
         raise
 
 
@@ -69,12 +77,14 @@ def _copy(connection: apsw.Connection, new: Path) -> None:
     tables, indexes = _TABLE.sub(r"CREATE TABLE new.\1", schema), _INDEX.sub(r"CREATE \1INDEX new.\2", schema)
     # Committed at once: SQLite makes checksums for files with a header that says so.
     connection.execute(_without(_INDEX, tables))
-    with connection:
-        for table in [*_TABLE.findall(schema), "sqlite_sequence"]:
-            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA new.table_info({table})"))
-            connection.execute(f"INSERT INTO new.{table} ({columns}) SELECT {columns} FROM main.{table}")
-        connection.execute("UPDATE new.store SET checksums = 1")
-        connection.execute(_without(_TABLE, indexes))
+    # Never rolled back: without a journal nothing can be, and the file goes.
+    connection.execute("BEGIN")
+    for table in [*_TABLE.findall(schema), "sqlite_sequence"]:
+        columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA new.table_info({table})"))
+        connection.execute(f"INSERT INTO new.{table} ({columns}) SELECT {columns} FROM main.{table}")
+    connection.execute("UPDATE new.store SET checksums = 1")
+    connection.execute(_without(_TABLE, indexes))
+    connection.execute("COMMIT")
     connection.execute(f"PRAGMA new.application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA new.user_version = {VERSION}")
     connection.execute("DETACH new")
@@ -87,6 +97,6 @@ def _without(kind: re.Pattern[str], schema: str) -> str:
 
 
 def _finish(new: Path) -> None:
-    with closing(apsw.Connection(str(new), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+    with closing(_connect(new)) as connection:
         connection.pragma("journal_mode", "wal")
     disk.sync(new)

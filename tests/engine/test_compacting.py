@@ -1,14 +1,17 @@
 """Giving the disk back what a store's file does not need."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from engine import ScopeName
 from engine.compacting import compact
 from engine.config import ObjectStoreSettings
-from engine.errors import InvalidError, OpenError, UnavailableError
-from tests.support.stores import Stores, keys, value
+from engine.errors import InvalidError, OpenError, OutOfSpaceError, UnavailableError
+from tests.support import disks
+from tests.support.stores import Stores, keys, value, values
 
 APP = ScopeName.pipeline("app")
 
@@ -70,3 +73,40 @@ def test_the_data_file_gives_its_space_back_too(stores: Stores) -> None:
     assert before > 2 * after
     assert after < 1.1 * 12 * 2**20
     assert value(stores.open(), APP, b"2") == kept
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A filesystem of 16 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a tmpfs")
+    with disks.small_disk(16) as disk:
+        yield disk
+
+
+def fill_up(disk: Path, left: int) -> None:
+    status = os.statvfs(disk)
+    (disk / "filler").write_bytes(bytes(status.f_bavail * status.f_frsize - left))
+
+
+# Refused where it opens the store, where it deletes what was evicted, and at several points of the new file.
+@pytest.mark.parametrize("left", [0, 40_960, 100_000, 1_000_000, 2_000_000, 2_400_000])
+def test_a_disk_without_room(small_disk: Path, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQLITE_TMPDIR", str(small_disk))
+    stores = Stores(small_disk)
+    store = stores.open()
+    store.create_pipeline(APP.name, 60)
+    for number in range(61):
+        store.put_object(APP, b"%d" % number, os.urandom(40_000))
+    kept = values(store, APP)
+    stores.close(store)
+    fill_up(small_disk, left)
+    with pytest.raises(OutOfSpaceError, match=r"takes up to 2\d{6} bytes beside it, and \d+ are free;"):
+        compact(settings(stores))
+    assert stores.path.read_bytes()[18:20] == b"\x02\x02", "not in WAL mode any more"
+    assert not stores.path.with_name(f"{stores.path.name}.new").exists()
+    (small_disk / "filler").unlink()
+    assert values(stores.open(), APP) == kept
+    stores.finish()
+    before, after, _ = compact(settings(stores))
+    assert after < before
