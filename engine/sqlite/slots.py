@@ -50,6 +50,7 @@ class Slots:
         self._opening = threading.Lock()
         self._syncing = threading.Lock()
         self._unsynced = False
+        self._name_synced = False
         self._failures: list[StoreError] = []
         """The syncs that have failed."""
 
@@ -116,10 +117,18 @@ class Slots:
                 self._unsynced = False
                 try:
                     os.fdatasync(self._file())
+                    self._sync_name()
                 except OSError as error:
                     self._failures.append(_failure(error))
             if written < len(self._failures):
                 raise self._failures[written]
+
+    def _sync_name(self) -> None:
+        """Once a process: whoever made the file may have died before. Raises OSError."""
+        if not self._name_synced:
+            assert self._path is not None
+            disk.sync(self._path.parent)  # to sync a file need not sync its name (fsync(2))
+            self._name_synced = True
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`, counted from the start of a slot; they may lie in the ones behind it.

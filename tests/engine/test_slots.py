@@ -9,9 +9,10 @@ import pytest
 from engine import ScopeName, Store, locks
 from engine.drafts import Draft
 from engine.errors import InternalError, OutOfSpaceError
+from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.slots import SLOT_BYTES, Slots
 from tests.support.invariants import check_nothing_left
-from tests.support.stores import Stores, directory, new_draft, new_put, node, reclaim_all, value
+from tests.support.stores import Stores, directory, new_draft, new_put, node, reclaim_all, run_process, value
 
 APP = ScopeName.pipeline("app")
 MIB = 1024 * 1024
@@ -149,6 +150,38 @@ def test_a_value_is_synced_before_anything_refers_to_it(store: Store, monkeypatc
     store.publisher.publish(new_put(store, directory(store, APP), b"key"), draft)
     assert events == ["synced", "acknowledged", "synced"]
     assert value(store, APP, b"key") == b"z" * 8 * MIB
+
+
+@pytest.mark.parametrize("made_by_another", [False, True])
+def test_its_name_is_synced_before_anything_refers_to_it(
+    store: Store, stores: Stores, monkeypatch: pytest.MonkeyPatch, made_by_another: bool
+) -> None:
+    """On a disk that keeps no name but those that were there when their directory was last synced."""
+    name = f"{stores.path.name}-data"
+    kept: set[str] = set()
+    at_the_commit: list[bool] = []
+    fsync, seal = os.fsync, ChunkedDraft.seal
+
+    def sync_names(fd: int) -> None:
+        fsync(fd)
+        if os.path.samestat(os.fstat(fd), stores.path.parent.stat()):
+            kept.update(os.listdir(stores.path.parent))
+
+    def note(self: ChunkedDraft) -> None:
+        at_the_commit.append(name in kept)
+        seal(self)
+
+    monkeypatch.setattr(os, "fsync", sync_names)
+    monkeypatch.setattr(ChunkedDraft, "seal", note)
+    store.sync()  # which syncs the names that are there for the log's sake
+    if made_by_another:
+        opened = "store = open_store(ObjectStoreSettings(path=sys.argv[1]))"
+        run_process(
+            f"{opened}; store.database.slots.write([(0, bytes({SLOT_BYTES}))]); die()", str(stores.path), expected=-9
+        )
+        assert (stores.path.parent / name).exists()
+    put(store, b"key", content(1))
+    assert at_the_commit == [True]
 
 
 def test_a_sync_beside_a_write_is_not_taken_for_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
