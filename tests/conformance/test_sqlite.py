@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.conformance import LARGE, EngineConformance
+from engine.conformance import EngineConformance
+from engine.conformance.cases import LARGE
 from engine.interface import ObjectEngine
 from engine.sqlite.content import SqliteEngine
 
