@@ -1,11 +1,12 @@
 """Connections to the SQLite file, how long they wait for each other, and what SQLite's errors mean."""
 
 import math
+import mmap
 import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +52,8 @@ _MEANINGS: list[tuple[type[apsw.Error], type[StoreError]]] = [
     (apsw.CantOpenError, OpenError),
     (apsw.CorruptError, DamagedError),
 ]
+_INDEX_BYTES = 64 * 1024
+"""More than SQLite's index of a log has at first."""
 CHECKSUM_BYTES = 8
 """What is reserved at the end of each page for its checksum."""
 
@@ -137,6 +140,30 @@ def open_file(path: Path | None, flags: int) -> apsw.Connection:
     return connection
 
 
+def _require_room(path: Path) -> None:
+    """Raise OutOfSpaceError where SQLite's index of the log has no room, and SQLite would not notice. Raises OSError.
+
+    It is a mapped file, of which SQLite writes one byte in each page of memory to have its space. Where the blocks of
+    the disk are smaller than that, most of it has none then, and touching it ends the process (SIGBUS).
+    """
+    if os.statvfs(path.parent).f_frsize >= mmap.PAGESIZE:
+        return
+    with suppress(FileNotFoundError):
+        index = os.stat(f"{path}-shm")
+        if index.st_size and index.st_blocks * 512 >= index.st_size:
+            return
+    fd = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        # How much is free for whom, the disk tells by giving it.
+        os.posix_fallocate(fd, 0, _INDEX_BYTES)
+    except OSError as error:
+        if error.errno in disk.FULL:
+            raise OutOfSpaceError(f"the disk of {path} is full: to open a store takes {_INDEX_BYTES} bytes") from error
+        raise
+    finally:
+        os.close(fd)
+
+
 def connect(
     path: Path | None,
     *,
@@ -161,6 +188,9 @@ def connect(
     flags |= apsw.SQLITE_OPEN_NOMUTEX
     connection = None
     try:
+        if path is not None:
+            with suppress(OSError):  # what is wrong with the disk, SQLite says
+                _require_room(path)
         connection = open_file(path, flags)
         connection.set_busy_handler(patience)
         # NORMAL: a commit survives the death of the process; fsync() adds what a power cut needs (Database.sync).
