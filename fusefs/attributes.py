@@ -44,11 +44,24 @@ class NodeAttributes:
             raise StaleError
         return known._replace(parent=0), LONG_S
 
+    async def ask(self, ino: int, pid: int) -> tuple[Node, float]:
+        """As `get`, for who may have come here by the path of a run that has just expired."""
+        if self._state.kernel.leaves(ino):
+            await self._have_path_looked_up(ino)
+        return self.get(ino, pid)
+
+    async def _have_path_looked_up(self, ino: int) -> None:
+        """Raise StaleError. The kernel asks again where there was no path: for a working directory, which may go on."""
+        await self._state.kernel.wait_until_left(ino)
+        raise StaleError
+
     async def set(
         self, ino: int, attributes: Attributes, size: int | None, handle: int | None, caller: Caller
     ) -> tuple[Node, float]:
         """Set attributes, and the size where one is given. Returns as `get`. Raises StaleError and StoreError."""
         self._state.scope.check_change(ino)
+        if self._state.kernel.leaves(ino):
+            await self._have_path_looked_up(ino)
         writers = self._state.writers.of(ino)
         if size is not None:
             await self._set_size(ino, writers, size, handle, caller)

@@ -22,7 +22,12 @@ DIRECTORY_S = 0.5
 """The same for the attributes of a directory: no news tell that another process changed what is in it."""
 
 _WAIT_AT_MOST_S = 5.0
+_LEAVING_AT_MOST_S = 1.0
+"""How long who comes to a directory that is leaving waits for its name to be forgotten."""
 _READ_AHEAD_KIB = 1024
+
+_Name = tuple[int, bytes, int]
+"""A directory, a name in it, and the inode of that if it is a directory that leaves; else 0."""
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +37,9 @@ class KernelCache:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._send, self._receive = trio.open_memory_channel[tuple[int, bytes]](math.inf)
+        self._send, self._receive = trio.open_memory_channel[_Name](math.inf)
+        self._send_tree, self._receive_tree = trio.open_memory_channel[_Name](math.inf)
+        """For directories that are waited for: not behind many names of objects."""
         self._known: dict[int, int] = {}
         """The kernel's references to each inode, times two; and one when it may hold the inode under a name for long.
 
@@ -40,6 +47,8 @@ class KernelCache:
         """
         self._current: set[int] = set()
         """The directories of which it may have the attributes as they are."""
+        self._leaving: dict[int, trio.Event] = {}
+        """Directories that were taken away while it may still lead to them by their names."""
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
@@ -59,6 +68,7 @@ class KernelCache:
             return False
         self._known.pop(ino, None)
         self._current.discard(ino)
+        self._has_left(ino)
         return True
 
     def knows(self, ino: int) -> bool:
@@ -77,16 +87,49 @@ class KernelCache:
         """Have an entry forgotten as soon as its directory is free; for where waiting could deadlock."""
         if self.may_cache(gone.ino):
             self._note_dropped(gone.ino)
-            self._send.send_nowait((gone.parent, gone.name))
+            self._send.send_nowait((gone.parent, gone.name, 0))
 
     def drop_name_soon(self, parent: int, name: bytes) -> None:
         """The same for a name of which only another process knows what it stood for."""
-        self._send.send_nowait((parent, name))
+        self._send.send_nowait((parent, name, 0))
+
+    def drop_tree_soon(self, parent: int, name: bytes, ino: int) -> None:
+        """The same for a pipeline or run that is gone with all that is in it.
+
+        Nobody finds it by its path from now on: on every path that leads into a directory or to it, the kernel looks at
+        its attributes, and it has to ask for these. Whom `leaves` then refuses (ESTALE) has the names looked up again.
+        """
+        if ino in self._known:
+            self._leaving.setdefault(ino, trio.Event())
+            self._current.discard(ino)
+            self.drop_attributes(ino)
+            # Also where its own name is not cached: with it go the entries below, for who works inside.
+            self._send_tree.send_nowait((parent, name, ino))
+
+    def leaves(self, ino: int) -> bool:
+        """Whether the kernel may still lead to this directory by a path, although that is gone."""
+        return ino in self._leaving
+
+    async def wait_until_left(self, ino: int) -> None:
+        """Wait until it does not any more. Not for long: the caller may hold the lock that this takes (rename)."""
+        with trio.move_on_after(_LEAVING_AT_MOST_S):
+            await self._leaving[ino].wait()
+
+    def _has_left(self, ino: int) -> None:
+        left = self._leaving.pop(ino, None)
+        if left is not None:
+            left.set()
 
     async def run(self) -> None:
         """Carry out what is to be dropped soon, for as long as the mount is there."""
-        async for parent, name in self._receive:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._drop_all, self._receive_tree)
+            await self._drop_all(self._receive)
+
+    async def _drop_all(self, names: trio.MemoryReceiveChannel[_Name]) -> None:
+        async for parent, name, ino in names:
             await trio.to_thread.run_sync(_invalidate, parent, name, abandon_on_cancel=True)
+            self._has_left(ino)
 
     def drop_attributes(self, ino: int) -> None:
         """Have cached attributes forgotten. Takes no lock that a request could hold."""

@@ -97,9 +97,10 @@ class Namespace:
         elif position != handle.PARENT and handle.goes_on:
             self._state.nursery.start_soon(handle.read_ahead)
         state, listed = self._state, handle.node
+        if state.is_swept(listed):
+            return  # nothing that is left of it is found by its name either
         # As nearly always: then nothing need be asked about each.
-        special = listed.ino == RUNS_INO or state.is_swept(listed)
-        alike = not (special or state.scope or state.at_risk or state.writers)
+        alike = not (listed.ino == RUNS_INO or state.scope or state.at_risk or state.writers)
         for rows, behind, exist in handle.entries(position):
             if alike:
                 yield rows, LONG_S if exist else 0.0, behind

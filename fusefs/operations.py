@@ -193,7 +193,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> EntryAttributes:
-        node, seconds = self._attributes.get(inode, ctx.pid)
+        node, seconds = await self._attributes.ask(inode, ctx.pid)
         return packed(node, seconds, seconds)
 
     @handler

@@ -159,8 +159,9 @@ class MountState:
         if known is not None:
             self._open[node.ino] = node, known[1]
 
-    def _sweep(self, ino: int) -> None:
+    def _sweep(self, parent: int, name: bytes, ino: int) -> None:
         """A run or a pipeline is taken away, with all that is in it."""
+        self.kernel.drop_tree_soon(parent, name, ino)
         self._swept.add(ino)
         if len(self._swept) > _SWEPT_AT_MOST:
             self._swept = {ino}
@@ -186,13 +187,13 @@ class MountState:
                 self.writers.refresh(node)
         elif news.ino:
             if news.parent in (PIPELINES_INO, RUNS_INO):
-                self._sweep(news.ino)
+                self._sweep(news.parent, news.name, news.ino)
+            elif self.kernel.knows(news.ino):
+                # Else there is nothing in its cache: whatever it holds under this name, it was told of by that number.
+                self.kernel.drop_name_soon(news.parent, news.name)
             recent = self._recent.get(news.ino)
             if recent is not None:
                 self.retire(recent)
-            if self.kernel.knows(news.ino):
-                # Else there is nothing in its cache: whatever it holds under this name, it was told of by that number.
-                self.kernel.drop_name_soon(news.parent, news.name)
             self.note_gone(news.parent, news.name)
 
     def note_gone(self, parent: int, name: bytes) -> None:
@@ -265,9 +266,7 @@ class MountState:
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
             log.info("expired %s", start_shown(gone.path))
-            self._sweep(gone.ino)
-            # Also where its own name is not cached: with it go the entries below, for who works inside the run.
-            self.kernel.drop_name_soon(gone.parent, gone.name)
+            self._sweep(gone.parent, gone.name, gone.ino)
             self.sweep_now.set()
         for back in effects.restored:
             log.info("restored %s", start_shown(back.path))

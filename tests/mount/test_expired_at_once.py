@@ -1,0 +1,98 @@
+"""A run that expired is found by no path once the mkdir that started the next one has returned."""
+
+import errno
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeMount
+from tests.support import mounting
+from tests.support.mounting import MountedStore
+from tests.support.processes import Other
+from tests.support.shared_mount import listed, refused
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.mount
+
+# The kernel is asked to forget a name as late as a thread may come to that on a busy machine.
+LATE = """
+import time
+from fusefs import kernel
+from fusefs.cli import main
+
+def late(parent, name, invalidate=kernel._invalidate):
+    time.sleep(0.7)
+    invalidate(parent, name)
+
+kernel._invalidate = late
+main()
+"""
+ASKED = {
+    "stat": "os.stat(path)",
+    "what is in it": "os.stat(path + '/d/k')",
+    "a listing": "os.listdir(path)",
+    "open": "open(path + '/d/k')",
+    "a path relative to another directory": "os.stat('1/d/k', dir_fd=runs)",
+    "an attribute": "os.getxattr(path, 'fusefs.order')",
+    "chmod": "os.chmod(path, 0o700)",
+    "utime": "os.utime(path)",
+    "access": "os.access(path, os.F_OK) or os.stat(path)",
+    "a working directory": "os.chdir(path)",
+}
+
+
+@pytest.fixture
+def late(make_mount: MakeMount, monkeypatch: pytest.MonkeyPatch) -> MountedStore:
+    """A mount with a run 1 whose paths the kernel has, and may keep: two more have to start before it expires."""
+    monkeypatch.setattr(mounting, "FUSEFS", (sys.executable, "-c", LATE))
+    store = make_mount(run_object_expiry=2)
+    (store.run / "1/d").mkdir(parents=True)
+    (store.run / "1/d/k").write_text("v")
+    assert (store.run / "1/d/k").read_text() == "v"
+    return store
+
+
+def start_two(store: MountedStore) -> None:
+    """Start two runs at once: the second makes run 1 expire."""
+    (store.run / "2").mkdir()
+    (store.run / "3").mkdir()
+
+
+@pytest.fixture
+def other() -> Iterator[Other]:
+    with Other() as other:
+        yield other
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED.keys())
+def test_nothing_finds_it(late: MountedStore, other: Other, asked: str) -> None:
+    other(
+        "runs = os.open(directory, os.O_RDONLY); os.stat(path + '/d/k')", directory=str(late.run), path=f"{late.run}/1"
+    )
+    start_two(late)
+    with refused(errno.ENOENT):
+        other(asked)
+    assert listed(late.run) == ["2", "3"]
+
+
+def test_who_is_in_it_goes_on(late: MountedStore, other: Other) -> None:
+    """Open files keep their values, and a working directory is an empty one that was removed."""
+    other("os.chdir(path); fd = os.open('d/k', os.O_RDONLY)", path=late.run / "1")
+    start_two(late)
+    assert other("os.read(fd, 10)") == b"v"
+    assert other("os.stat('.')")
+    assert other("os.listdir('.')") == []
+
+
+def test_it_is_asked_for_in_the_middle_of_a_rename_of_it(late: MountedStore, other: Other) -> None:
+    """The caller holds the lock that the kernel needs to forget the name, and both go on."""
+    other("os.stat(path)", path=f"{late.run}/1")
+    start_two(late)
+    started = time.monotonic()
+    with refused(errno.ENOENT, errno.EPERM, errno.ESTALE):
+        other("os.rename(path, new)", new=f"{late.run}/2/moved")
+    assert time.monotonic() - started < 5
+    wait_until(lambda: not Path(late.run / "1").exists())
