@@ -92,7 +92,7 @@ def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> 
 
 def _evict(tx: Transaction, scope: int, rows: list[Row], waits: Waits | None) -> None:
     victims = [Node._make(row) for row in rows]
-    gone = [nodes.removed(tx.database, victim) for victim in victims]
+    gone = nodes.all_removed(tx.database, victims)
     for victim in victims:
         # What this one had displaced can no longer come back: its place is not free.
         forget(tx, victim.ino)

@@ -27,6 +27,17 @@ _LISTED = COLUMNS
 for _column in ("target", "xattrs"):
     _LISTED = _LISTED.replace(_column, f"iif(length({_column}) > {LISTED_BYTES}, x'', {_column})")
 _AFTER_NAME = f"SELECT {_LISTED} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
+PATH_PARTS = 256
+"""How many names of a path are told, beside those of the pipeline or run: as many of the longest as `taken` keeps."""
+_ABOVE = (
+    "WITH RECURSIVE above(number, parent, name) AS (SELECT 1, parent, name FROM node WHERE ino = ?1 UNION ALL"
+    " SELECT number + 1, node.parent, node.name FROM above CROSS JOIN node ON node.ino = above.parent"
+    " WHERE number < ?2) SELECT name FROM above"
+)
+_TOP = (
+    "SELECT top.name, home.name FROM node JOIN node AS top ON top.ino = node.scope"
+    " JOIN node AS home ON home.ino = top.parent WHERE node.ino = ?"
+)
 _INSERT = f"INSERT INTO node VALUES ({', '.join('?' * 17)})"
 
 # What Node._make does, without its check of the length: a row has all columns.
@@ -68,16 +79,26 @@ def is_empty(database: Database, ino: int) -> bool:
 
 
 def path_of(database: Database, parent: int, name: bytes) -> bytes:
-    """The path from the root of the store to the name `name` in `parent`."""
-    parts = [name]
-    while (row := database.row("SELECT parent, name FROM node WHERE ino = ?", (parent,))) is not None and row[1]:
-        parts.append(row[1])
-        parent = row[0]
-    return b"/".join(reversed(parts))
+    """The path from the root of the store to the name `name` in `parent`, for people to read.
+
+    Directories can be made one in the other without end, and everybody waits meanwhile. So of more than PATH_PARTS,
+    there are the last ones and the pipeline or run: b"pipeline/app/.../d/d/k".
+    """
+    above = [found for (found,) in database.rows(_ABOVE, (parent, PATH_PARTS + 3))]  # with top, home and root
+    if len(above) == PATH_PARTS + 3 and above[-1]:
+        top = database.row(_TOP, (parent,))
+        above[PATH_PARTS:] = [b"...", *(top or ())]
+    return b"/".join(reversed([name, *filter(None, above)]))
 
 
 def removed(database: Database, node: Node) -> Removed:
-    return Removed(node.ino, node.parent, node.name, path_of(database, node.parent, node.name), node)
+    return all_removed(database, [node])[0]
+
+
+def all_removed(database: Database, gone: list[Node]) -> list[Removed]:
+    """The same for many; their directories are looked at once."""
+    paths = {parent: path_of(database, parent, b"") for parent in {node.parent for node in gone}}
+    return [Removed(node.ino, node.parent, node.name, paths[node.parent] + node.name, node) for node in gone]
 
 
 def touch_directory(tx: Transaction, ino: int) -> int:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from engine import Effects, ScopeName, Store, upkeep
-from engine.catalog import eviction, taken
+from engine.catalog import eviction, nodes, taken
 from engine.errors import NotEmptyError
 from engine.model import PIPELINES_INO, Attributes
 from tests.support.invariants import check_nothing_left
@@ -49,6 +49,20 @@ def test_the_oldest_makes_way(store: Store, app: ScopeName) -> None:
     assert keys(store, app) == [b"k2", b"k3", b"k4"]
     assert put(store, app, b"k1", b"k0") == pipeline_path(b"k2", b"k3")
     assert keys(store, app) == [b"k0", b"k1", b"k4"]
+
+
+@pytest.mark.parametrize("limit", ["reached", "lowered"])
+def test_of_deep_directories_the_last_ones_are_told(store: Store, app: ScopeName, limit: str) -> None:
+    """Whoever makes them one in the other is not to have everybody wait while they are named."""
+    whole, deep = (b"/".join([*[b"d"] * number, b"k"]) for number in (nodes.PATH_PARTS, nodes.PATH_PARTS + 1))
+    put(store, app, whole, deep, b"3")
+    if limit == "reached":
+        told = put(store, app, b"4", b"5")
+    else:
+        told = [gone.path for gone in store.set_limit(app.name, 1).evicted]
+    assert told == pipeline_path(whole, b".../" + whole)
+    if limit == "reached":
+        assert delete(store, app, b"5") == pipeline_path(b".../" + whole)
 
 
 def test_no_more_is_kept_of_a_long_key_than_can_be_shown(store: Store, app: ScopeName) -> None:

@@ -1,5 +1,7 @@
 """rename and exchange: within and across pipelines and runs, as POSIX and renameat2 have them."""
 
+from typing import Any
+
 import pytest
 
 from engine import ScopeName, Store
@@ -13,6 +15,7 @@ from engine.errors import (
     NotPermittedError,
 )
 from engine.model import PIPELINES_INO, RUNS_INO, Attributes
+from engine.sqlite.database import Database, Row
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import directory, keys, names, node, rename, value, values
 
@@ -25,6 +28,19 @@ RUN = ScopeName.run("42")
 def run(store: Store) -> ScopeName:
     store.start_run(RUN.name)
     return RUN
+
+
+def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which the statements are added that are run from now on."""
+    statements: list[str] = []
+    rows = Database.rows
+
+    def counted(self: Database, sql: str, *arguments: Any) -> list[Row]:
+        statements.append(sql)
+        return rows(self, sql, *arguments)
+
+    monkeypatch.setattr(Database, "rows", counted)
+    return statements
 
 
 def make(store: Store, scope: ScopeName, path: bytes) -> None:
@@ -192,6 +208,20 @@ def test_a_directory_cannot_move_into_itself(store: Store, app: ScopeName, targe
     with pytest.raises(NotEmptyError):
         rename(store, app, b"a/b", b"a")
     assert keys(store, app) == [b"a/b/c/key"]
+
+
+def test_a_directory_comes_to_a_deep_place(store: Store, app: ScopeName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is above that is looked at in one step, for everybody waits for it."""
+    deep = b"/".join([b"d"] * 300)
+    store.put_object(app, deep + b"/key", b"value")
+    make(store, app, b"a")
+    top, bottom = directory(store, app), directory(store, app, deep)
+    statements = count_statements(monkeypatch)
+    store.tree.rename(top, b"a", bottom, b"a", replace=False)
+    with pytest.raises(InvalidError):
+        store.tree.rename(top, b"d", bottom, b"x", replace=False)
+    assert len(statements) < 50
+    assert names(store, top) == [b"d"]
 
 
 def test_pipelines_and_runs_keep_their_places(store: Store, app: ScopeName, run: ScopeName) -> None:
