@@ -197,9 +197,8 @@ def restore(tx: Transaction, gone: int) -> None:
 
 def keys_waiting_for(database: Database, ino: int) -> list[bytes]:
     """The keys of what comes back when an object goes, the newest first."""
-    return [
-        nodes.path_of(database, kept.parent, kept.name).split(b"/", 2)[2] for kept, _ in _waiting_for(database, ino)
-    ]
+    waiting = [kept for kept, _ in _waiting_for(database, ino) if _has_home(database, kept)]
+    return [gone.path.split(b"/", 2)[2] for gone in nodes.all_removed(database, waiting)]
 
 
 def _waiting_for(database: Database, ino: int) -> list[tuple[Node, int]]:
@@ -221,13 +220,20 @@ def restore_since(tx: Transaction, scope: int, put_ns: int) -> None:
 
 
 def _restore(tx: Transaction, kept: Node) -> bool:
-    free = _has_room(tx, kept)
-    parent = nodes.by_ino(tx.database, kept.parent)
-    at_home = parent is not None and parent.scope == kept.scope
-    if not free or not at_home or nodes.by_name(tx.database, kept.parent, kept.name) is not None:
+    if (
+        not _has_room(tx, kept)
+        or not _has_home(tx.database, kept)
+        or nodes.by_name(tx.database, kept.parent, kept.name) is not None
+    ):
         return False
     _reinstate(tx, kept)
     return True
+
+
+def _has_home(database: Database, kept: Node) -> bool:
+    """Whether the directory of an evicted object is still there, in its pipeline."""
+    parent = nodes.by_ino(database, kept.parent)
+    return parent is not None and parent.scope == kept.scope
 
 
 def _has_room(tx: Transaction, kept: Node) -> bool:

@@ -65,6 +65,20 @@ def test_of_deep_directories_the_last_ones_are_told(store: Store, app: ScopeName
         assert delete(store, app, b"5") == pipeline_path(b".../" + whole)
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_what_waits_without_its_directory_is_not_told(store: Store, app: ScopeName, removed: bool) -> None:
+    """It cannot come back: the directory was removed, or is in another pipeline."""
+    store.create_pipeline(OTHER.name)
+    put(store, app, b"d/1", b"2", b"3", b"4")
+    assert store.tree.fact(node(store, app, b"4"), "evicted") == b"d/1\n"
+    if removed:
+        store.tree.remove_directory(directory(store, app), b"d")
+    else:
+        rename(store, app, b"d", b"d", OTHER)
+    assert store.tree.fact(node(store, app, b"4"), "evicted") == b""
+    assert delete(store, app, b"4") == []
+
+
 def test_no_more_is_kept_of_a_long_key_than_can_be_shown(store: Store, app: ScopeName) -> None:
     put(store, app, b"/".join([b"d" * 255] * 300), b"2", b"3", b"4")
     pipeline = node(store, app, b"4").parent
