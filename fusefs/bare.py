@@ -3,6 +3,9 @@
 The dead mount refuses them itself. But where somebody takes it away (umount -l, a service manager), jobs would fill an
 ordinary empty directory with success. So the directory is made immutable (FS_IMMUTABLE_FL, chattr(1)) then, for root's
 jobs too, until it is mounted on again or unmounted in order. A mark tells our flag from one that was there before.
+
+A daemon that leaves its mount dead in any case has it immutable for as long as it serves. Others do not: who has
+unmounted wants to remove the directory, and the daemon needs a moment to find out.
 """
 
 import contextlib

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pyfuse3
 import trio
 
-from fusefs.bare import protect
+from fusefs.bare import protect, release_directory
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts
 from fusefs.state import MountState
@@ -106,11 +106,13 @@ class Ending:
         os._exit(1)
 
     def finish(self, below: int) -> None:
-        """Nobody serves the mount any more. Where it is left in its place, the directory `below` it is protected.
+        """Nobody serves the mount any more. Where it is left in its place, the directory `below` it is protected, and
+        an ordinary one where it is not.
 
         Raises MountError where nobody asked for that: somebody has aborted the connection.
         """
         if not any(map(self._is_it, mounts())):
+            release_directory(below)
             return
         if not self._left:
             raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")

@@ -39,10 +39,11 @@ def check(mountpoint: str, *, files: Iterable[str] = (), allow_other: bool = Fal
 
 
 @contextlib.contextmanager
-def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
+def mounted_over(path: str, mount: Callable[[str], None], *, protect: bool = False) -> Iterator[int]:
     """Mount on `path`, in the place of a dead mount of ours if there is one. Gives a descriptor of the directory below.
 
-    `mount` mounts on the path that it is given. Raises MountError.
+    `mount` mounts on the path that it is given. `protect`: have the directory below refuse writes from then on.
+    Raises MountError.
     """
     with contextlib.ExitStack() as stack:
         below = _open_below(path) if _is_left_dead(path) else None
@@ -54,7 +55,11 @@ def mounted_over(path: str, mount: Callable[[str], None]) -> Iterator[int]:
             _check_directory(path, path)
             below = stack.enter_context(bare.bare_mountpoint(path))
             mount(_unmistakable(path, below))
-        bare.release_directory(below)
+        if protect:
+            with contextlib.suppress(OSError):
+                bare.protect(below)
+        else:
+            bare.release_directory(below)
         yield below
 
 

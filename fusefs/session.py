@@ -81,7 +81,12 @@ def run(settings: ObjectStoreSettings, mountpoint: str, *, options: MountOptions
         operations = Operations(state, serving, greeted, options.umask)
         with (
             ending.signals_kept(),
-            mounted_over(mountpoint, lambda path: _mount(operations, settings, path, options)) as below,
+            mounted_over(
+                mountpoint,
+                lambda path: _mount(operations, settings, path, options),
+                # Already now: what ends the daemon may end the watchdog with it, as the end of a container does.
+                protect=options.leave_dead,
+            ) as below,
         ):
             log.info("store %s, mounted on %s", settings.path, mountpoint)
             ending.connection = state.writers.connection = connection = _connection(mountpoint)

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import subprocess
 import time
 
 import pytest
 
 from tests.conftest import MakeMount
+from tests.crash.test_watchdog import watchdog_of
 from tests.support.mounting import MountedStore
 from tests.support.shared_mount import refused
 from tests.support.waiting import wait_until
@@ -70,12 +72,27 @@ def test_unmounting_the_dead_mount_gives_it_back(mounted: MountedStore) -> None:
     assert not is_protected(mounted)
 
 
-@pytest.mark.parametrize("end", ["unmount", "terminate"])
-def test_an_orderly_end_leaves_an_ordinary_directory(mounted: MountedStore, end: str) -> None:
+@pytest.mark.parametrize(("end", "options"), [("unmount", []), ("terminate", []), ("unmount", ["--leave-dead"])])
+def test_an_orderly_end_leaves_an_ordinary_directory(make_mount: MakeMount, end: str, options: list[str]) -> None:
+    mounted = make_mount(options=options)
     getattr(mounted, end)()
     assert not is_protected(mounted)
     mounted.path.rmdir()
     mounted.path.mkdir()
+
+
+def test_the_watchdog_dies_with_the_daemon(make_mount: MakeMount) -> None:
+    """As where a container ends with its first process: what leaves its mount dead need not do anything then."""
+    store = make_mount(options=["--leave-dead"])
+    os.kill(watchdog_of(store), signal.SIGKILL)
+    store.kill()
+    store.detach()
+    assert is_protected(store)
+    with refused(errno.EPERM):
+        (store.path / "k").write_text("x")
+    store.mount()
+    store.unmount()
+    assert not is_protected(store)
 
 
 def test_what_somebody_else_made_immutable_stays_so(make_mount: MakeMount) -> None:
