@@ -61,18 +61,18 @@ def give_up():
 with open("/proc/self/comm", "w") as name:
     name.write("{NAME}")
 seen, missed = None, 0
-if os.getppid() == daemon:  # else it died before it could be waited for
-    while not signal.sigtimedwait([{_DEATH:d}], pause):
-        count = os.pread(heartbeat, 8, 0)
+# The parent is another one where the daemon died before it could be waited for, or is not there to be looked at.
+while os.getppid() == daemon and not signal.sigtimedwait([{_DEATH:d}], pause):
+    count = os.pread(heartbeat, 8, 0)
+    try:
         missed = missed + 1 if count == seen and state() not in "Tt" else 0
         seen = count
-        try:
-            if missed == {_LOOKS} - 1:
-                give_up()
-            elif missed >= 3 * {_LOOKS} and state() not in "D":  # else it can neither end nor do any harm
-                os.kill(daemon, signal.SIGKILL)
-        except OSError:
-            pass  # the directory cannot be protected, or the daemon has just ended
+        if missed == {_LOOKS} - 1:
+            give_up()
+        elif missed >= 3 * {_LOOKS} and state() not in "D":  # else it can neither end nor do any harm
+            os.kill(daemon, signal.SIGKILL)
+    except OSError:
+        pass  # the directory cannot be protected, or the daemon has just ended
 end_connection()
 """
 

@@ -290,6 +290,40 @@ def test_nothing_is_left_of_a_mount_in_the_background(mounted: MountedStore) -> 
 
 # The watchdog itself
 
+# A daemon of which no signal tells that it is dead.
+UNTOLD = """
+import os, subprocess, sys, time
+from fusefs import watchdog
+watchdog._ask_for_a_signal = lambda: None
+abort, heartbeat = map(int, sys.argv[1:])
+print(watchdog._start(abort, abort, heartbeat, 0.5).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_death_at_the_moment_of_looking_at_the_daemon() -> None:
+    """The daemon may be gone before the signal is waited for: the connection is ended all the same."""
+    told, abort = os.pipe()
+    heartbeat = os.memfd_create("heartbeat")
+    os.write(heartbeat, bytes(9))
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", UNTOLD, str(abort), str(heartbeat)],
+        stdout=subprocess.PIPE,
+        pass_fds=[abort, heartbeat],
+        cwd=mounting.ROOT,
+    )
+    os.close(abort)
+    try:
+        with daemon:
+            assert daemon.stdout is not None
+            comm = Path(f"/proc/{int(daemon.stdout.readline())}/comm")
+            wait_until(lambda: comm.read_text().strip() == NAME)
+            daemon.kill()
+        assert os.read(told, 10) == b"1"
+    finally:
+        os.close(told)
+        os.close(heartbeat)
+
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_watchdog_that_does_nothing_disturbs_nobody(mounted: MountedStore, number: signal.Signals) -> None:
