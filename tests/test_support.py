@@ -12,6 +12,7 @@ import pytest
 from tests.support import dockerengine
 from tests.support.mounting import MountedStore
 from tests.support.scratch import detach, make_directory, mount_at, remove_directory, sweep
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -135,3 +136,18 @@ def test_a_mounted_store_can_be_ended_in_every_way(mounted: MountedStore) -> Non
     mounted.mount()
     assert mounted.pipeline.is_dir()
     assert mounted.run.is_dir()
+
+
+def test_waiting_ends_with_a_look_after_the_time_is_over() -> None:
+    """What became true while a look took longer than the whole time is not missed."""
+    looks = 0
+
+    def slow() -> bool:
+        nonlocal looks
+        looks += 1
+        sleep(0.1)
+        return looks > 1
+
+    wait_until(slow, 0.05)
+    with pytest.raises(AssertionError, match="it never happened"):
+        wait_until(lambda: False, 0.05)

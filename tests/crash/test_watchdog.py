@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.presence import server
 from fusefs.watchdog import NAME, open_abort
 from tests.conftest import MakeMount
 from tests.contract.several_mounts import in_pipeline, mounts_of_one_store
@@ -55,8 +56,11 @@ def watchdog_of(store: MountedStore) -> int:
     """The watchdog of the mount that was just made: it has a name a moment after the mount answers."""
 
     def named() -> list[int]:
-        return [pid for pid, name in processes_of(store).items() if name == NAME]
+        return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == NAME]
 
+    # Not among all processes: to ask for the environment of one that hangs, of another test, may take its time.
+    daemon = server(str(store.path))
+    children = [int(pid) for pid in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()]
     wait_until(lambda: len(named()) == 1)
     return named()[0]
 
