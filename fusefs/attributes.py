@@ -143,33 +143,35 @@ class NodeAttributes:
             raise StaleError
         return node.target
 
-    def get_xattr(self, ino: int, name: bytes) -> bytes:
+    # Extended attributes: no request for them brings a file handle, so who asks tells which of several files is meant.
+
+    def get_xattr(self, ino: int, name: bytes, pid: int) -> bytes:
         """Raises NoAttributeError and StaleError."""
         if name.startswith(_OWN) and not self._state.scope.fixes(ino):
-            return self._tree.fact(self.get(ino)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
+            return self._tree.fact(self.get(ino, pid)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
         if not name.startswith(_USER):
             raise NoAttributeError("only user.* attributes are kept")
-        return xattrs.get(self.get(ino)[0].xattrs, name)
+        return xattrs.get(self.get(ino, pid)[0].xattrs, name)
 
-    def list_xattrs(self, ino: int) -> list[bytes]:
+    def list_xattrs(self, ino: int, pid: int) -> list[bytes]:
         """The user's own only: a copy of a tree must not carry along what is the store's. Raises StaleError."""
-        return xattrs.names(self.get(ino)[0].xattrs)
+        return xattrs.names(self.get(ino, pid)[0].xattrs)
 
-    def set_xattr(self, ino: int, name: bytes, value: bytes, uid: int) -> None:
+    def set_xattr(self, ino: int, name: bytes, value: bytes, caller: Caller) -> None:
         """Raises StoreError and StaleError."""
         if name.startswith(_OWN):
-            self._set_limit(ino, name, _number(value), uid)
+            self._set_limit(ino, name, _number(value), caller.uid)
             return
-        node = self._changeable(ino, name, uid)
-        self._set_packed(node, xattrs.with_value(node.xattrs, name, value))
+        node = self._changeable(ino, name, caller)
+        self._set_packed(node, xattrs.with_value(node.xattrs, name, value), caller.pid)
 
-    def remove_xattr(self, ino: int, name: bytes, uid: int) -> None:
+    def remove_xattr(self, ino: int, name: bytes, caller: Caller) -> None:
         """Raises NoAttributeError, StoreError and StaleError."""
         if name.startswith(_OWN):
-            self._set_limit(ino, name, None, uid)
+            self._set_limit(ino, name, None, caller.uid)
             return
-        node = self._changeable(ino, name, uid)
-        self._set_packed(node, xattrs.without(node.xattrs, name))
+        node = self._changeable(ino, name, caller)
+        self._set_packed(node, xattrs.without(node.xattrs, name), caller.pid)
 
     def _set_limit(self, ino: int, name: bytes, limit: int | None, uid: int) -> None:
         """The one thing of the store's own that can be set, by root and the owner; None: what holds for the store."""
@@ -180,16 +182,16 @@ class NodeAttributes:
             raise NotPermittedError("the limit of a pipeline is for its owner to set")
         self._state.report(self._state.store.set_limit(node.name, limit))
 
-    def _changeable(self, ino: int, name: bytes, uid: int) -> Node:
+    def _changeable(self, ino: int, name: bytes, caller: Caller) -> Node:
         if not name.startswith(_USER):
             raise UnsupportedError
         writers = self._state.writers.of(ino)
-        node = self._present(ino, uid) if writers is None else writers.as_node(0)
+        node = self._present(ino, caller.uid) if writers is None else writers.as_node(caller.pid)
         if node.kind == Kind.SYMLINK or (node.kind == Kind.DIRECTORY and not node.scope):
             raise NotPermittedError("user.* attributes are for objects and for directories in pipelines and runs")
         return node
 
-    def _set_packed(self, node: Node, packed: bytes | None) -> None:
+    def _set_packed(self, node: Node, packed: bytes | None, pid: int) -> None:
         writers = self._state.writers.of(node.ino)
         if writers is None:
             self._tree.set_xattrs(node.ino, packed)
@@ -197,7 +199,7 @@ class NodeAttributes:
             if over is not None:
                 over.apply_xattrs(packed)
             return
-        file = writers.file_of(0)
+        file = writers.file_of(pid)
         writers.apply_xattrs(packed, file)
         if file is writers.file and writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)

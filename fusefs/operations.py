@@ -219,21 +219,21 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getxattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        return self._attributes.get_xattr(inode, name)
+        return self._attributes.get_xattr(inode, name, ctx.pid)
 
     @handler
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        return self._attributes.list_xattrs(inode)
+        return self._attributes.list_xattrs(inode, ctx.pid)
 
     @handler
     @durable
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._attributes.set_xattr(inode, name, value, ctx.uid)
+        self._attributes.set_xattr(inode, name, value, caller(ctx))
 
     @handler
     @durable
     async def removexattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._attributes.remove_xattr(inode, name, ctx.uid)
+        self._attributes.remove_xattr(inode, name, caller(ctx))
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:

@@ -34,6 +34,26 @@ def exchange(one, other):
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.renameat2(-100, one.encode(), -100, other.encode(), 2) == 0
 """
+ASKING = {
+    "its process": "asking = eval",
+    "a thread": """
+def asking(code):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor() as threads:
+        return threads.submit(eval, code, globals()).result()
+""",
+    "a child": """
+def asking(code):
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        os.write(writer, pickle.dumps(eval(code)))
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as answer:
+        return pickle.load(answer)
+""",
+}
 Attributes = tuple[int, int, int, dict[str, bytes]]
 OWN: Attributes = (0o600, 1001, 1002, {"user.own": b"x"})
 OTHERS: Attributes = (0o644, 1003, 1004, {"user.others": b"y"})
@@ -140,6 +160,26 @@ def test_who_opens_the_other_file_writes_that(pipeline: Path, writer: Other, oth
     assert attributes(key) == (0o640, *OTHERS[1:])
     writer("os.close(k)")
     assert attributes(key) == OWN
+
+
+@pytest.mark.parametrize("asks", ["its process", "a thread", "a child"])
+def test_the_attributes_of_several_files_at_once(pipeline: Path, writer: Other, other: Other, asks: str) -> None:
+    """Extended attributes of a descriptor are those of its own file, whoever opened or wrote last beside it."""
+    key = pipeline / "k"
+    begin(writer, key, "exclusive")
+    rename_onto(other, key)
+    other("k = os.open(key, os.O_RDWR | os.O_TRUNC); os.write(k, b'later')")
+    writer(ASKING[asks])
+    assert writer("asking('os.listxattr(k)')") == ["user.own"]
+    assert writer("asking('os.getxattr(k, \"user.own\")')") == b"x"
+    writer('asking(\'os.setxattr(k, "user.more", b"1")\'); asking(\'os.removexattr(k, "user.own")\')')
+    assert other("os.listxattr(k)") == ["user.others"]
+    writer("os.write(k, b'!')")
+    other("os.removexattr(k, 'user.others')")
+    for process in (other, writer):
+        assert process("os.listxattr(k)") == (["user.more"] if process is writer else [])
+        process("os.close(k)")
+        assert os.listxattr(key) == (["user.more"] if process is writer else [])
 
 
 def test_edits_are_shared_again_with_what_is_published(pipeline: Path, writer: Other, other: Other) -> None:
