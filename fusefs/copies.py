@@ -95,7 +95,7 @@ class PrivateCopy:
         """Stand for another copy from now on: for who has it open, and what was decided about it."""
         self.holders, self.peeks, self.file = old.holders, old.peeks, old.file
         self.unlinked, self.exclusive, self.failure = old.unlinked, old.exclusive, old.failure
-        self.finished, self.unfinished = old.finished, old.unfinished
+        self.finished, self.unfinished, self.changed = old.finished, old.unfinished, old.changed
 
     def touch(self) -> None:
         """Note that the value changes."""

@@ -77,6 +77,8 @@ class Files:
         return len(data)
 
     async def _write(self, handle: WriteHandle, offset: int, data: bytes) -> None:
+        if handle.copy.how is How.APPEND and not handle.appends:
+            await self._turn_into_edit(handle, handle.writers.size_of(handle.copy))
         writers, copy = handle.writers, handle.copy
         handle.note_change()
         self._opening.note_change(writers, copy, handle.opener)
@@ -131,7 +133,6 @@ class Files:
         handle.note_change()
         self._opening.note_change(handle.writers, handle.copy, handle.opener)
         if handle.copy.how is How.APPEND:
-            await handle.copy.spool.settle()
             await self._turn_into_edit(handle, size)
         await self.truncate_copy(handle.writers, handle.copy, size)
 
@@ -145,11 +146,15 @@ class Files:
             raise
 
     async def _turn_into_edit(self, handle: WriteHandle, size: int) -> None:
-        """A handle that appends cuts the value: from here on it replaces it, by what it had and appended itself.
+        """What was only appended to is cut or edited: from here on it replaces the value, by that and the appended.
 
         Only what is left of that is copied, and leaves memory meanwhile. The kernel holds writes back until it is done.
         """
         writers, old = handle.writers, handle.copy
+        if writers.before(old) is None:
+            old.how = How.REPLACE
+            return
+        await old.spool.settle()
         copy = self._opening.new_copy(writers, How.REPLACE, base=writers.before(old))
         end = copy.spool.size
         try:
@@ -162,7 +167,9 @@ class Files:
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy
         self._publication.discard(writers, old)
-        handle.copy = copy
+        for each in self._state.handles.writers():
+            if each.copy is old:
+                each.copy = copy
         writers.exchange(old, copy)
 
     async def flush(self, number: int) -> None:

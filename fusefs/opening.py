@@ -159,7 +159,7 @@ class Opening:
         how = _how_to_open(flags, creates=creates and new)
         replaces = bool(flags & (os.O_TRUNC | os.O_EXCL))
         own = new and not creates
-        copy = self._shared(writers, caller, own=own)
+        copy = self._shared(writers, caller if own else None, how)
         if copy is None or not self._shares(copy, replaces, how, own=own):
             base = None if replaces or how is How.APPEND else writers.base
             copy = self.new_copy(writers, how, base=base)
@@ -169,7 +169,7 @@ class Opening:
         if replaces:
             writers.last = copy
             self.note_change(writers, copy, caller)
-        if self._shared(writers, None) is None and how is not How.APPEND and (new or not replaces):
+        if self._shared(writers, None, how) is None and How.APPEND not in (how, copy.how) and (new or not replaces):
             writers.edit = copy
             copy.shared = True
         copy.holders += 1
@@ -189,15 +189,17 @@ class Opening:
             writers.overtaken |= writers.base is None
             self._state.writers.rebase(writers, node, *files)
 
-    def _shared(self, writers: Writers, caller: Caller | None, *, own: bool = False) -> PrivateCopy | None:
-        """The copy that a further handle may work on: the caller's `own`, or the one of those who edit the object.
+    def _shared(self, writers: Writers, owner: Caller | None, how: How) -> PrivateCopy | None:
+        """The copy that a further handle may work on: its owner's own, or the one of those who edit the object.
 
-        Not one whose process removed the name, nor one that started from an object which the name has lost since.
+        Not one whose process removed the name, nor one that started from an object which the name has lost since. Two
+        handles that append are two appends, but one that does not works on what its process has appended.
         """
         copy = writers.edit
-        if own and caller is not None:
-            mine = writers.own_copy(caller.pid)
-            copy = mine if mine is not None and mine.how is not How.APPEND else copy
+        if owner is not None:
+            mine = writers.own_copy(owner.pid)
+            both_append = how is How.APPEND and mine is not None and mine.how is How.APPEND
+            copy = copy if mine is None or both_append else mine
         present = 0 if writers.base is None else writers.base.ino
         return copy if copy is not None and copy.origin == present and not copy.unlinked else None
 

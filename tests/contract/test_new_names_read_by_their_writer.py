@@ -139,6 +139,55 @@ thread.join()
     assert (read(one), read(other)) == (b"One", b"other")
 
 
+@pytest.fixture
+def appended(pipeline: Path, one: Other) -> Other:
+    """A process that has appended to a new key, and opens it once more, to edit it."""
+    one(f"w = os.open(path, {APPEND}); os.write(w, b'value'); r = os.open(path, os.O_RDWR)", path=pipeline / "k")
+    return one
+
+
+@pytest.mark.parametrize("order", ["wr", "rw"])
+def test_editing_what_it_appended(pipeline: Path, appended: Other, order: str) -> None:
+    """It works on one file through both descriptors, whichever is closed first."""
+    assert (read(appended), appended("os.fstat(r).st_size")) == (b"value", 5)
+    appended("os.pwrite(r, b'V', 0); os.write(w, b's')")
+    assert (read(appended), appended("os.lseek(r, 0, os.SEEK_END)")) == (b"Values", 6)
+    appended(f"os.close({order[0]}); os.close({order[1]})")
+    assert (pipeline / "k").read_bytes() == b"Values"
+
+
+@pytest.mark.parametrize("size", [0, 2, 7])
+def test_cutting_what_it_appended(pipeline: Path, appended: Other, size: int) -> None:
+    appended("os.ftruncate(r, size); os.write(w, b'!')", size=size)
+    value = b"value\0\0"[:size] + b"!"
+    assert read(appended) == value
+    appended("os.close(r); os.close(w)")
+    assert (pipeline / "k").read_bytes() == value
+
+
+@pytest.mark.parametrize("other_first", [True, False])
+def test_looking_at_what_it_appended_loses_nothing(
+    pipeline: Path, appended: Other, other: Other, other_first: bool
+) -> None:
+    """Who opens it to edit and writes nothing there leaves it an append, beside those of others."""
+    other(f"w = os.open(path, {APPEND}); os.write(w, b'+')", path=pipeline / "k")
+    closers = [(other, "os.close(w)"), (appended, "os.close(w); os.close(r)")]
+    for process, code in closers if other_first else closers[::-1]:
+        process(code)
+    assert (pipeline / "k").read_bytes() == (b"+value" if other_first else b"value+")
+
+
+def test_editing_what_it_appended_to_that_of_another(pipeline: Path, appended: Other, other: Other) -> None:
+    """Once the other has closed, its value is what was appended to, and all of it is edited."""
+    other(f"w = os.open(path, {APPEND}); os.write(w, b'other,'); os.close(w)", path=pipeline / "k")
+    assert read(appended) == b"other,value"
+    appended("os.pwrite(r, b'V', 6); os.write(w, b's')")
+    assert read(appended) == b"other,Values"
+    assert (pipeline / "k").read_bytes() == b"other,"
+    appended("os.close(w); os.close(r)")
+    assert (pipeline / "k").read_bytes() == b"other,Values"
+
+
 CHILDREN = {
     "cat k": (["k"], b"own", "own"),
     "stat -c %s k": (["k"], b"own", "3\n"),
