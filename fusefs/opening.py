@@ -195,11 +195,10 @@ class Opening:
         Not one whose process removed the name, nor one that started from an object which the name has lost since. Two
         handles that append are two appends, but one that does not works on what its process has appended.
         """
-        copy = writers.edit
-        if owner is not None:
-            mine = writers.own_copy(owner.pid)
-            both_append = how is How.APPEND and mine is not None and mine.how is How.APPEND
-            copy = copy if mine is None or both_append else mine
+        mine = None if owner is None else writers.own_copy(owner.pid)
+        if mine is not None and mine.how is how is How.APPEND:
+            return None
+        copy = mine or writers.edit
         present = 0 if writers.base is None else writers.base.ino
         return copy if copy is not None and copy.origin == present and not copy.unlinked else None
 

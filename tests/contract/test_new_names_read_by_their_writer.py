@@ -188,6 +188,17 @@ def test_editing_what_it_appended_to_that_of_another(pipeline: Path, appended: O
     assert (pipeline / "k").read_bytes() == b"other,Values"
 
 
+def test_appending_through_two_descriptors(pipeline: Path, one: Other, other: Other) -> None:
+    """Each is an append of its own, and none of them to what another process is writing there."""
+    start(other, pipeline / "k", b"other")
+    one(f"a, b = (os.open(path, {APPEND}) for _ in 'ab'); os.write(a, b'a'); os.write(b, b'b')", path=pipeline / "k")
+    assert read(other) == b"other"
+    one("os.close(a); os.close(b)")
+    assert (pipeline / "k").read_bytes() == b"ab"
+    other("os.close(w)")
+    assert (pipeline / "k").read_bytes() == b"other"
+
+
 CHILDREN = {
     "cat k": (["k"], b"own", "own"),
     "stat -c %s k": (["k"], b"own", "3\n"),
