@@ -10,6 +10,9 @@ from typing import NamedTuple
 _GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
 _PARENT = re.compile(rb"^PPid:\s*(\d+)$", re.MULTILINE)
 _GENERATIONS_AT_MOST = 8
+_START_TIME = 19
+"""Which field of /proc/PID/stat it is, counted behind the name."""
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Caller(NamedTuple):
@@ -47,6 +50,19 @@ def threads(pid: int) -> list[int]:
         return list(map(int, os.listdir(f"/proc/{pid}/task")))
     except OSError:
         return []
+
+
+def started_at(pid: int) -> float:
+    """When a thread was started, in seconds since the machine was; 0 when it is gone or out of sight.
+
+    Waits while its process is inside execve(2): not for the event loop (see fusefs.closers).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return int(fields[_START_TIME]) / _TICKS_A_SECOND
 
 
 def _status(pid: int) -> bytes:

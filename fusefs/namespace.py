@@ -157,7 +157,7 @@ class Namespace:
 
     def _unlink_pending(self, writers: Writers, pid: int) -> None:
         """A process removes a name that it is writing: its copies are not published, those of others are."""
-        copies = {*writers.copies}
+        copies = {*writers.opened_by.copies}
         own = {*writers.copies_of(pid)} or copies
         for copy in own:
             self._publication.withdraw(writers, copy)

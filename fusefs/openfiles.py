@@ -1,27 +1,22 @@
 """Which files a process has open (proc(5): /proc/PID/fd).
 
 Nothing that a process does with its files may hold up the mount. None of them is asked for anything, and what is
-looked up is looked up by another thread, for which the event loop waits for a moment only: /proc/PID/fd waits for a
-process inside execve(2), which may be closing a file of ours there, and so wait for us.
+looked up is looked up by another thread, for which the event loop waits for a moment only (see fusefs.glances).
 """
 
 import os
 import re
 import stat
-import threading
 import time
-from collections.abc import Callable, Collection
-from queue import Empty, SimpleQueue
+from collections.abc import Collection
+
+from fusefs.glances import in_time
 
 _INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
 _MOUNT = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _FDINFO_BYTES = 4096
 _LOOKED_AT_S = 0.01
 """For how long the files of a process are looked at, the lowest first: some 10 us for each."""
-_WAITED_FOR_S = 0.2
-"""For how long the event loop waits for that: on a machine where much else runs it may take longer."""
-_THREADS = threading.BoundedSemaphore(8)
-"""Those that may be looking: who cannot end waits for a process that goes on as soon as the event loop does."""
 
 
 def holds(pid: int, inos: Collection[int], *, for_writing: bool, connection: int | None = None) -> bool:
@@ -30,30 +25,7 @@ def holds(pid: int, inos: Collection[int], *, for_writing: bool, connection: int
     `connection`: the minor number of the device that the file has to be on; None: of any. False for a process out of
     sight, for one that has hundreds of files open before this one, and for one that cannot be looked at in time.
     """
-    return pid != 0 and _in_time(lambda: _holds(pid, inos, for_writing, connection))
-
-
-def _in_time(look: Callable[[], bool]) -> bool:
-    """What a thread finds out within a moment; False where it does not."""
-    answer: SimpleQueue[bool] = SimpleQueue()
-
-    def answer_and_end() -> None:
-        try:
-            answer.put(look())
-        finally:
-            _THREADS.release()
-
-    if not _THREADS.acquire(blocking=False):
-        return False
-    try:
-        threading.Thread(target=answer_and_end, daemon=True).start()
-    except RuntimeError:  # there can be no more threads
-        _THREADS.release()
-        return False
-    try:
-        return answer.get(timeout=_WAITED_FOR_S)
-    except Empty:
-        return False
+    return pid != 0 and in_time(lambda: _holds(pid, inos, for_writing, connection), otherwise=False)
 
 
 def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int | None) -> bool:

@@ -10,13 +10,12 @@ one for all handles that edit the value in place.
 
 import time
 from dataclasses import dataclass, field
-from itertools import chain
 
 from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
-from fusefs.callers import lineage
 from fusefs.copies import File, PrivateCopy
 from fusefs.openfiles import holds
+from fusefs.openings import Openings
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
@@ -41,8 +40,7 @@ class Writers:
     """When the value was changed last."""
     touched_ns: int = 0
     """When the attributes were changed last."""
-    opened_by: dict[int, list[PrivateCopy]] = field(default_factory=dict)
-    """The copies that are open, by the threads that opened them, in this order."""
+    opened_by: Openings = field(default_factory=Openings)
     shown: set[int] = field(default_factory=set)
     """The inode numbers that fstat(2) has shown on its descriptors; /proc shows the last of them."""
     expected: dict[int, float] = field(default_factory=dict)
@@ -70,33 +68,24 @@ class Writers:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
         # A number that is shown for a published object as well is that of readers, too.
         inos = {self.ino, *self.shown}
-        if pid not in self.opened_by and not holds(pid, inos, for_writing=bool(self.shown), connection=self.connection):
+        if not self.opened_by.of(pid) and not holds(
+            pid, inos, for_writing=bool(self.shown), connection=self.connection
+        ):
             return False
         copy = self.own_copy(pid)
         return copy is None or not copy.unlinked
-
-    @property
-    def copies(self) -> list[PrivateCopy]:
-        """The copies that are open, each as often as it was opened."""
-        return list(chain.from_iterable(self.opened_by.values()))
 
     def copies_of(self, pid: int) -> list[PrivateCopy]:
         """The copies of one who has this inode open: what its process opened, or the nearest ancestor that opened any.
 
         None where that cannot be told.
         """
-        copies = self.copies
-        if all(copy is copies[0] for copy in copies):
-            return copies
-        for threads in lineage(pid):
-            own = [opened for thread, opened in self.opened_by.items() if thread in threads]
-            if own:
-                return list(chain.from_iterable(own))
-        return []
+        copies = self.opened_by.copies
+        return copies if all(copy is copies[0] for copy in copies) else self.opened_by.of_lineage(pid)
 
     def own_copy(self, pid: int) -> PrivateCopy | None:
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
-        own = self.opened_by.get(pid) or self.copies_of(pid)
+        own = self.opened_by.of(pid) or self.copies_of(pid)
         return own[-1] if own else None
 
     def copy_of(self, pid: int) -> PrivateCopy | None:
@@ -168,7 +157,7 @@ class Writers:
 
     def file_of(self, pid: int) -> File:
         """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
-        copies = self.copies
+        copies = self.opened_by.copies
         if pid in self.expected or all(copy.file is self.file for copy in copies):
             return self.file
         return (self.copy_of(pid) or copies[-1]).file
@@ -195,19 +184,15 @@ class Writers:
 
     def note_open(self, pid: int, copy: PrivateCopy) -> None:
         self.handles += 1
-        self.opened_by[pid] = own = self.opened_by.pop(pid, [])  # the last one to open it is the last of all
-        own.append(copy)
+        self.opened_by.add(pid, copy)
 
     def note_release(self, pid: int, copy: PrivateCopy) -> None:
         self.handles -= 1
-        self.opened_by[pid].remove(copy)
-        if not self.opened_by[pid]:
-            del self.opened_by[pid]
+        self.opened_by.take(pid, copy)
 
     def exchange(self, old: PrivateCopy, new: PrivateCopy) -> None:
         """Whoever has one copy open has another instead."""
-        for copies in self.opened_by.values():
-            copies[:] = [new if copy is old else copy for copy in copies]
+        self.opened_by.exchange(old, new)
         if self.last is old:
             self.last = new
 

@@ -59,5 +59,5 @@ async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery:
         assert writers is not None
         first, second, third = (handle.copy for handle in state.handles.writers())
         assert writers.opened_by == {WRITER.pid: [second], GONE.pid: [first, third]}
-        assert writers.copies[-1] is writers.own_copy(GONE.pid) is third
+        assert writers.opened_by.copies[-1] is writers.own_copy(GONE.pid) is third
         assert writers.own_copy(WRITER.pid) is second
