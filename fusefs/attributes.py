@@ -30,7 +30,7 @@ class NodeAttributes:
 
         Raises StaleError.
         """
-        writers = self._state.writers.of(ino) if self._state.writers else None
+        writers = self._state.writers.of(ino, pid) if self._state.writers else None
         if writers is not None:
             return writers.as_shown(pid), 0.0
         node = self._state.directory(ino)
@@ -62,7 +62,7 @@ class NodeAttributes:
         self._state.scope.check_change(ino)
         if self._state.kernel.leaves(ino):
             await self._have_path_looked_up(ino)
-        writers = self._state.writers.of(ino)
+        writers = self._state.writers.of(ino, caller.pid)
         if size is not None:
             await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
@@ -185,14 +185,14 @@ class NodeAttributes:
     def _changeable(self, ino: int, name: bytes, caller: Caller) -> Node:
         if not name.startswith(_USER):
             raise UnsupportedError
-        writers = self._state.writers.of(ino)
+        writers = self._state.writers.of(ino, caller.pid)
         node = self._present(ino, caller.uid) if writers is None else writers.as_node(caller.pid)
         if node.kind == Kind.SYMLINK or (node.kind == Kind.DIRECTORY and not node.scope):
             raise NotPermittedError("user.* attributes are for objects and for directories in pipelines and runs")
         return node
 
     def _set_packed(self, node: Node, packed: bytes | None, pid: int) -> None:
-        writers = self._state.writers.of(node.ino)
+        writers = self._state.writers.of(node.ino, pid)
         if writers is None:
             self._tree.set_xattrs(node.ino, packed)
             over = self._writers_over(node)

@@ -8,6 +8,7 @@ from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
 from fusefs.kernel import LONG_S
 from fusefs.listings import DirectoryHandle, Listings
+from fusefs.parting import part, rejoin
 from fusefs.publication import Publication
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
@@ -169,7 +170,10 @@ class Namespace:
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool, pid: int
     ) -> None:
-        """rename(2). A new name that the caller's own process is writing is published by it. Raises StoreError."""
+        """rename(2). A new name that the caller's own process is writing is published by it. Raises StoreError.
+
+        What other processes are writing there keeps the old name.
+        """
         if len(new_name) > PART_MAX_BYTES:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
@@ -182,7 +186,8 @@ class Namespace:
         if replaced is not None:
             self._state.retire(replaced)
         self._state.report(effects)
-        self._follow(parent, name, new_parent, new_name, writers if own else None)
+        own_part = part(self._state, writers, pid) if writers is not None and own else None
+        self._follow(parent, name, new_parent, new_name, own_part)
         self._state.note_gone(parent, name)
 
     async def _rename_pending(self, writers: Writers, parent: int, name: bytes, pid: int, *, replace: bool) -> None:
@@ -193,17 +198,19 @@ class Namespace:
         if home is None or not home.scope:
             raise NotPermittedError("objects live inside a pipeline or a run")
         old = writers.parent, writers.name
-        self._state.writers.move(writers, parent, name)
+        parted = part(self._state, writers, pid)
+        self._state.writers.move(parted, parent, name)
         try:
-            copy = writers.copy_of(pid)
+            copy = parted.copy_of(pid)
             if copy is not None:
                 copy.prepared = False
-                await self._publication.publish_now(writers, copy)
+                await self._publication.publish_now(parted, copy)
         except BaseException:
-            self._state.writers.move(writers, *old)
+            self._state.writers.move(parted, *old)
+            rejoin(self._state, parted, writers)
             raise
         # The kernel moves its entry for the private inode along; it is asked about again at once.
-        writers.entry_cached = False
+        parted.entry_cached = False
 
     def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
         """renameat2(2) with RENAME_EXCHANGE. Raises StoreError."""

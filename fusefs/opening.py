@@ -106,7 +106,7 @@ class Opening:
         """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
         pid = caller.pid
         self._state.writers.opens(pid)
-        writers = self._state.writers.of(ino)
+        writers = self._state.writers.of(ino, pid)
         for_reading = flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC
         if not for_reading:
             self._check_room()

@@ -1,7 +1,7 @@
 """Which threads opened which private copies of a name, as far as that can be told by numbers of threads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection
 from itertools import chain
 
 from fusefs.callers import lineage, started_at
@@ -43,6 +43,15 @@ class Openings(dict[int, list[PrivateCopy]]):
         for copies in self.values():
             copies[:] = [new if copy is old else copy for copy in copies]
 
+    def hand_over(self, other: "Openings", copies: Collection[PrivateCopy]) -> None:
+        """Who has one of these copies open is in another list from now on."""
+        for pid in list(self):
+            opened = list(zip(self.pop(pid), self._times.pop(pid), strict=True))
+            for copy, at in opened:
+                to = other if copy in copies else self
+                to.setdefault(pid, []).append(copy)
+                to._times.setdefault(pid, []).append(at)
+
     @property
     def copies(self) -> list[PrivateCopy]:
         """All, each as often as it was opened."""
@@ -64,14 +73,11 @@ class Openings(dict[int, list[PrivateCopy]]):
 
     def of_lineage(self, pid: int) -> list[PrivateCopy]:
         """What the process of a thread opened, or the nearest ancestor that opened any; none where that is unknown."""
-        for threads in lineage(pid):
-            own = list(chain.from_iterable(self._of_any(threads)))
-            if own:
-                return own
-        return []
+        return next(filter(None, map(self.of_any, lineage(pid))), [])
 
-    def _of_any(self, threads: set[int]) -> Iterator[list[PrivateCopy]]:
-        return (self.of(thread) for thread in list(self) if thread in threads)
+    def of_any(self, threads: Collection[int]) -> list[PrivateCopy]:
+        """What one of these threads opened."""
+        return [copy for thread in list(self) if thread in threads for copy in self.of(thread)]
 
 
 def _now() -> float:

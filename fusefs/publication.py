@@ -36,18 +36,19 @@ class Publication:
             return
         try:
             if not copy.prepared:
-                await self._prepare(writers, copy)
+                await self._prepare(handle, copy)
             await self.uncache(handle)
         except StoreError as error:
             # The writer is told now, so it is not to be published later.
             self.spoil(writers, copy, error)
             raise
 
-    async def _prepare(self, writers: Writers, copy: PrivateCopy) -> None:
+    async def _prepare(self, handle: WriteHandle, copy: PrivateCopy) -> None:
         if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
             await copy.spool.settle()
         if copy.failure is not None:  # meanwhile
             raise copy.failure
+        writers = handle.writers  # it may have been renamed meanwhile
         self._publisher.prepare(writers.put(copy, writers.ino), copy.spool.draft, copy.number)
         copy.prepared = copy.has_intent = True
         if self._state.store.syncs_closes:
@@ -219,6 +220,7 @@ class Publication:
                 await copy.spool.settle(patiently=True)
             # Only now: somebody may have opened the private inode meanwhile. Who only reads this value there may stay.
             last = writers.handles == copy.peeks and not writers.expected and not self._state.is_open(writers.ino)
+            last = last and not writers.parted
             published = self.publish(writers, copy, last=last, later=later)
             if published is not None:
                 self._keep_for_peeking(copy, published.node)

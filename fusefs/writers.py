@@ -54,6 +54,8 @@ class Writers:
     """Another process put the name while these were making it."""
     renamed: bool = False
     """The new name was renamed by who writes it: what O_EXCL claimed was the old one."""
+    parted: bool = False
+    """Others have the same private inode and another name, or had (see fusefs.parting)."""
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
 
@@ -68,6 +70,8 @@ class Writers:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
         # A number that is shown for a published object as well is that of readers, too.
         inos = {self.ino, *self.shown}
+        if self.parted:
+            return any(not copy.unlinked for copy in self.copies_of(pid))
         if not self.opened_by.of(pid) and not holds(
             pid, inos, for_writing=bool(self.shown), connection=self.connection
         ):
@@ -81,7 +85,8 @@ class Writers:
         None where that cannot be told.
         """
         copies = self.opened_by.copies
-        return copies if all(copy is copies[0] for copy in copies) else self.opened_by.of_lineage(pid)
+        told_apart = self.parted or any(copy is not copies[0] for copy in copies)
+        return self.opened_by.of_lineage(pid) if told_apart else copies
 
     def own_copy(self, pid: int) -> PrivateCopy | None:
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
@@ -110,7 +115,7 @@ class Writers:
         With more it has to ask, because each may have a copy of its own; and where the name stands for a value that is
         edited, to be told the number of that (see `as_shown`).
         """
-        if self.handles + len(self.expected) > 1:
+        if self.parted or self.handles + len(self.expected) > 1:
             return 0.0
         return 1.0 if self.base is None or self.truncating in self.expected else 0.0
 

@@ -1,11 +1,15 @@
 """All names that are being written in one mount, and the threads that are about to write."""
 
 import time
+from dataclasses import replace
+from itertools import chain
 
 from engine.catalog.puts import How
 from engine.model import Kind, Node
 from engine.store import Store
+from fusefs.callers import lineage
 from fusefs.copies import File, PrivateCopy
+from fusefs.openings import Openings
 from fusefs.writers import Writers
 
 _REPEATED_S = 1.0
@@ -19,7 +23,8 @@ class WriterTable:
         self.connection: int | None = None
         """The minor number of the mount's device, once it has one."""
         self._by_name: dict[tuple[int, bytes], Writers] = {}
-        self._by_ino: dict[int, Writers] = {}
+        self._by_ino: dict[int, list[Writers]] = {}
+        """Several where one of them renamed its part of the name (see fusefs.parting)."""
         self._living: dict[tuple[int, bytes], list[Writers]] = {}
         """All of them by the name that they put when they close, those too whom nobody joins there any more."""
         self._repeating: dict[int, float] = {}
@@ -32,8 +37,16 @@ class WriterTable:
         """All who are going to put a name: the kernel is not to keep what it stands for now."""
         return self._living.get((parent, name), [])
 
-    def of(self, ino: int) -> Writers | None:
-        return self._by_ino.get(ino)
+    def of(self, ino: int, pid: int = 0) -> Writers | None:
+        """The writers who have a private inode; those whom the thread `pid` has to do with, where they have parted."""
+        found = self._by_ino.get(ino)
+        if found is None:
+            return None
+        if len(found) == 1:
+            return found[0]
+        expecting = (writers for writers in found if writers.expects(pid))
+        near = (writers for threads in lineage(pid) for writers in found if writers.opened_by.of_any(threads))
+        return next(chain(expecting, near), found[0])
 
     def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
         """Give a name that nobody writes a private inode."""
@@ -41,12 +54,19 @@ class WriterTable:
         file = File(mode, uid, gid, None if base is None else base.xattrs)
         writers = Writers(ino, parent, name, base, self.connection, file)
         self._by_name[parent, name] = writers
-        self._by_ino[ino] = writers
+        self._by_ino[ino] = [writers]
         self._living.setdefault((parent, name), []).append(writers)
-        if base is not None and base.content:
-            # Appends and edits read it when they are first written to, whatever becomes of the name until then.
-            self._store.contents.pin(base.content)
+        self._pin(writers)
         return writers
+
+    def begin_beside(self, writers: Writers) -> Writers:
+        """Further writers with the same private inode, who are nowhere found by the name."""
+        parted = replace(writers, opened_by=Openings(), shown={*writers.shown}, expected={}, handles=0)
+        parted.edit = parted.last = None
+        parted.parted = writers.parted = True
+        self._by_ino[writers.ino].append(parted)
+        self._pin(parted)
+        return parted
 
     def edit(self, node: Node) -> Writers:
         """The writers of a published object's name."""
@@ -78,8 +98,7 @@ class WriterTable:
         self._unpin(writers)
         same = next((file for file in files if file.is_like(node)), None)
         writers.follow(node, same or File(node.mode, node.uid, node.gid, node.xattrs))
-        if node.content:
-            self._store.contents.pin(node.content)
+        self._pin(writers)
 
     def refresh(self, node: Node) -> None:
         """Another process changed attributes of an object: who is about to replace it puts them, too."""
@@ -135,7 +154,11 @@ class WriterTable:
     def end(self, writers: Writers) -> None:
         """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""
         self.detach(writers)
-        if self._by_ino.pop(writers.ino, None) is not None:
+        beside = self._by_ino.get(writers.ino, [])
+        if writers in beside:
+            beside.remove(writers)
+            if not beside:
+                del self._by_ino[writers.ino]
             self._remove(writers)
             self._unpin(writers)
 
@@ -148,13 +171,18 @@ class WriterTable:
 
     def drop_idle(self) -> None:
         """End those whose expected opener never came."""
-        for writers in [writers for writers in self._by_ino.values() if writers.idle]:
+        for writers in [writers for writers in chain.from_iterable(self._by_ino.values()) if writers.idle]:
             self.end(writers)
         now = time.monotonic()
         self._repeating = {pid: until for pid, until in self._repeating.items() if until > now}
 
     def __bool__(self) -> bool:
         return bool(self._by_ino)
+
+    def _pin(self, writers: Writers) -> None:
+        """Appends and edits read it when they are first written to, whatever becomes of the name until then."""
+        if writers.base is not None and writers.base.content:
+            self._store.contents.pin(writers.base.content)
 
     def _unpin(self, writers: Writers) -> None:
         if writers.base is not None and writers.base.content:

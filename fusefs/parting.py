@@ -1,0 +1,51 @@
+"""One of several who write a name renames it: what is its own goes along, and what others put keeps the old name.
+
+All of them keep the one private inode, which the kernel knows them by; who asks tells which of them is meant.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from fusefs.copies import PrivateCopy
+from fusefs.handles import PeekHandle, WriteHandle
+from fusefs.state import MountState
+from fusefs.writers import Writers
+
+
+def part(state: MountState, writers: Writers, pid: int) -> Writers:
+    """The writers of what thread `pid` renames: all of them, unless others write copies of their own.
+
+    Who has the name open and opened nothing, as by a descriptor that was sent to it, renames what it is shown.
+    """
+    shown = writers.copy_of(pid)
+    own = {*writers.copies_of(pid)} or ({shown} if shown is not None else set())
+    if not own or own >= {*writers.opened_by.copies}:
+        return writers
+    parted = state.writers.begin_beside(writers)
+    parted.file = replace(writers.file)
+    hand_over(state, writers, parted, own)
+    return parted
+
+
+def rejoin(state: MountState, parted: Writers, writers: Writers) -> None:
+    """The rename failed: all is as it was. Where the others are gone by now, the name is that of those who parted."""
+    if parted is not writers and state.writers.at(parted.parent, parted.name) is writers:
+        hand_over(state, parted, writers, parted.opened_by.copies)
+        state.writers.end(parted)
+
+
+def hand_over(state: MountState, source: Writers, target: Writers, copies: Collection[PrivateCopy]) -> None:
+    """Copies, and whoever has them open, are among other writers from now on."""
+    for handle in state.handles.values():
+        if isinstance(handle, WriteHandle | PeekHandle) and handle.writers is source and handle.copy in copies:
+            handle.writers = target
+            source.handles -= 1
+            target.handles += 1
+    source.opened_by.hand_over(target.opened_by, copies)
+    for copy in copies:
+        if copy.file is source.file:
+            copy.file = target.file
+        if source.edit is copy:
+            source.edit, target.edit = None, copy
+        if source.last is copy:
+            source.last, target.last = None, copy
