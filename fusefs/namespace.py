@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from engine.errors import ExistsError, NameTooLongError, NotDirectoryError, NotFoundError, NotPermittedError
+from engine.errors import (
+    ExistsError,
+    InvalidError,
+    NameTooLongError,
+    NotDirectoryError,
+    NotFoundError,
+    NotPermittedError,
+)
 from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
 from fusefs.kernel import LONG_S
@@ -212,9 +219,17 @@ class Namespace:
         # The kernel moves its entry for the private inode along; it is asked about again at once.
         parted.entry_cached = False
 
-    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> None:
-        """renameat2(2) with RENAME_EXCHANGE. Raises StoreError."""
+    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes, pid: int) -> None:
+        """renameat2(2) with RENAME_EXCHANGE. Raises StoreError.
+
+        A new name that the caller is still writing is refused. Published first, it could evict what it is to be
+        exchanged with. EINVAL is what filesystems without this flag say: who knows it goes on with a plain rename.
+        """
         self._state.scope.check_change(parent, other_parent)
+        for at in ((parent, name), (other_parent, other_name)):
+            writers = self._state.writers.at(*at)
+            if writers is not None and self._tree.child(*at) is None and writers.held_by(pid):
+                raise InvalidError("a new name can be exchanged once it is closed, or after fsync")
         effects = self._tree.exchange(parent, name, other_parent, other_name)
         self._state.report(effects)
         for at in ((parent, name), (other_parent, other_name)):

@@ -132,7 +132,7 @@ class Operations(pyfuse3.Operations):
         if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
         if flags & pyfuse3.RENAME_EXCHANGE:
-            self._names.exchange(parent_old, name_old, parent_new, name_new)
+            self._names.exchange(parent_old, name_old, parent_new, name_new, ctx.pid)
             return
         replace = not flags & pyfuse3.RENAME_NOREPLACE
         await self._names.rename(parent_old, name_old, parent_new, name_new, replace=replace, pid=ctx.pid)

@@ -189,6 +189,26 @@ def test_the_mode_of_an_object_that_lost_its_name(pipeline: Path) -> None:
     os.close(fd)
 
 
+# New names
+
+
+@pytest.mark.parametrize("swapped", ["new, k", "k, new"])
+def test_exchanging_a_new_key(pipeline: Path, swapped: str) -> None:
+    """RENAME_EXCHANGE of a key that its process is still creating: EINVAL, and nothing is changed."""
+    (pipeline / "k").write_text("old")
+    with Other() as writer:
+        writer("fd = os.open(new, os.O_RDWR | os.O_CREAT); os.write(fd, b'new')", new=str(pipeline / "new"))
+        writer("libc = ctypes.CDLL(None, use_errno=True); swap = lambda a, b: libc.renameat2(-100, a, -100, b, 2)")
+        writer("new, k = names", names=(bytes(pipeline / "new"), bytes(pipeline / "k")))
+        assert writer(f"swap({swapped}), errno.errorcode[ctypes.get_errno()]") == (-1, "EINVAL")
+        assert {path.name: path.read_text() for path in pipeline.iterdir()} == {"k": "old"}
+        assert writer("os.pread(fd, 100, 0), open(new).read()") == (b"new", "new")
+        writer("os.fsync(fd)")
+        assert writer(f"swap({swapped})") == 0
+        assert {path.name: path.read_text() for path in pipeline.iterdir()} == {"k": "new", "new": "old"}
+        writer("os.close(fd)")
+
+
 # What was displaced
 
 

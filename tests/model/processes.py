@@ -110,7 +110,7 @@ class Model(Writing):
             return
         for pending, beside in ((one, other), (other, one)):
             if self._is_pending(process, pending):
-                raise Refused(errno.ENOENT, *self._why_not(beside))
+                raise Refused(errno.EINVAL, *self._why_not(beside))
         self.exchange(one, other)
 
     def _why_not(self, path: Path) -> frozenset[int]:
