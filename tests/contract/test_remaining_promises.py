@@ -51,6 +51,22 @@ def test_after_a_refused_write_nothing_is_published(make_mount: MakeMount) -> No
             assert {each: (directory / each).read_bytes() for each in listed(directory)} == {"k": b"old"}
 
 
+@pytest.mark.parametrize("existing", [b"", b"old"])
+def test_a_refused_cut_leaves_what_was_appended(make_mount: MakeMount, existing: bytes) -> None:
+    """ftruncate beyond `max_object_size` fails and changes nothing; what was appended before is put."""
+    store = make_mount(max_object_size="100KiB")
+    (store.pipeline / "p").mkdir()
+    path = store.pipeline / "p/k"
+    if existing:
+        path.write_bytes(existing)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, b"more")
+    with refused(errno.EFBIG):
+        os.ftruncate(fd, 1_000_000)
+    os.close(fd)
+    assert path.read_bytes() == existing + b"more"
+
+
 def test_a_put_whose_directory_is_gone(make_mount: MakeMount) -> None:
     """ENOENT, from fsync() and from close(): a directory, a pipeline and an expired run."""
     store = make_mount(run_object_expiry=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeMount
 from tests.support.processes import Other
 from tests.support.shared_mount import listed, refused
 
@@ -56,6 +57,30 @@ def test_the_name_is_still_being_created(pipeline: Path, both: tuple[Other, Othe
     other("os.rename(path, path.with_name('m')); os.close(k)")
     one("os.close(k)")
     assert {name: (pipeline / name).read_bytes()[-5:] for name in listed(pipeline)} == {"l": b"one", "m": b"other"}
+
+
+def test_the_old_name_opened_once_it_is_published(pipeline: Path, both: tuple[Other, Other]) -> None:
+    """By the one who renamed its own away: it edits what has the name now."""
+    one, other = both
+    one("os.rename(path, to)")
+    other("os.fsync(k)")
+    one("n = os.open(path, os.O_RDWR); os.pwrite(n, b'O', 0)")
+    assert (one("os.pread(n, 100, 0)"), one("os.pread(k, 100, 0)")) == (b"Other", b"one")
+    one("os.close(n); os.close(k)")
+    assert [(pipeline / name).read_bytes() for name in "kl"] == [b"Other", b"one"]
+
+
+def test_after_a_kill_of_the_daemon(make_mount: MakeMount, one: Other, other: Other) -> None:
+    """What each of them had closed a descriptor of is there under its own name."""
+    store = make_mount()
+    (store.pipeline / "p").mkdir()
+    path, to = store.pipeline / "p/k", store.pipeline / "p/l"
+    for process, value in ((one, b"one"), (other, b"other")):
+        process(f"k = os.open(path, {PUT}); os.write(k, value); os.close(os.dup(k))", path=path, value=value)
+    one("os.rename(path, to); os.write(k, b'!'); os.close(os.dup(k))", to=to)
+    store.kill()
+    store.mount()
+    assert (path.read_bytes(), to.read_bytes()) == (b"other", b"one!")
 
 
 def test_what_it_only_reads_goes_along(pipeline: Path, both: tuple[Other, Other]) -> None:
