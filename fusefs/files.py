@@ -33,9 +33,9 @@ class Files:
         """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
         number = self._opening.open(ino, flags, caller)
         handle = self._state.handles[number]
-        if flags & os.O_TRUNC and isinstance(handle, WriteHandle) and handle.copy.spool.size:
+        if flags & os.O_TRUNC and isinstance(handle, WriteHandle) and handle.writers.size_of(handle.copy):
             try:
-                await self.truncate_copy(handle.writers, handle.copy, 0)
+                await self._truncate(handle, 0)
             except BaseException:
                 await self.release(number)  # the kernel hears of no handle
                 raise

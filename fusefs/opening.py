@@ -111,12 +111,15 @@ class Opening:
         if not for_reading:
             self._check_room()
         if writers is not None:
+            removed = None if writers.expects(pid) else writers.removed_by(pid)
+            if removed is not None:
+                return self._open_removed(writers, removed, flags, caller)
             if for_reading:
                 if writers.base is not None or not writers.held_by(pid):
                     # It was expected to write, and reads: it is to find what is published.
                     writers.expected.pop(pid, None)
                     raise StaleError
-                return self._peek(writers, pid)
+                return self._peek(writers, writers.copy_of(pid))
             if not writers.expects(pid) and not writers.held_by(pid):
                 raise StaleError
             try:
@@ -132,8 +135,7 @@ class Opening:
         self._state.opened(node)
         return self._state.handles.add(ReadHandle(node))
 
-    def _peek(self, writers: Writers, pid: int) -> int:
-        copy = writers.copy_of(pid)
+    def _peek(self, writers: Writers, copy: PrivateCopy | None) -> int:
         writers.handles += 1
         if copy is not None:
             copy.peeks += 1
@@ -172,12 +174,21 @@ class Opening:
         if self._shared(writers, None, how) is None and How.APPEND not in (how, copy.how) and (new or not replaces):
             writers.edit = copy
             copy.shared = True
+        return self._add(writers, copy, flags, caller, changes=replaces or (new and creates))
+
+    def _open_removed(self, writers: Writers, copy: PrivateCopy, flags: int, caller: Caller) -> int:
+        """By /proc/PID/fd/N or /dev/fd/N: the one file that is left, which no name leads to and nobody else puts."""
+        if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
+            return self._peek(writers, copy)
+        if flags & os.O_TRUNC:
+            self.note_change(writers, copy, caller)
+        return self._add(writers, copy, flags, caller, changes=bool(flags & os.O_TRUNC))
+
+    def _add(self, writers: Writers, copy: PrivateCopy, flags: int, caller: Caller, *, changes: bool) -> int:
         copy.holders += 1
         writers.note_open(caller.pid, copy)
-        changes = replaces or (new and creates)
-        return self._state.handles.add(
-            WriteHandle(writers, copy, caller, appends=bool(flags & os.O_APPEND), changes=changes)
-        )
+        appends = bool(flags & os.O_APPEND)
+        return self._state.handles.add(WriteHandle(writers, copy, caller, appends=appends, changes=changes))
 
     def _follow_others(self, writers: Writers) -> None:
         """While some have a name open, another process may have put it: who opens it now begins with that."""

@@ -68,16 +68,26 @@ class Writers:
 
     def held_by(self, pid: int) -> bool:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
-        # A number that is shown for a published object as well is that of readers, too.
-        inos = {self.ino, *self.shown}
         if self.parted:
             return any(not copy.unlinked for copy in self.copies_of(pid))
-        if not self.opened_by.of(pid) and not holds(
-            pid, inos, for_writing=bool(self.shown), connection=self.connection
-        ):
+        if not self._is_open_in(pid):
             return False
         copy = self.own_copy(pid)
         return copy is None or not copy.unlinked
+
+    def _is_open_in(self, pid: int) -> bool:
+        # A number that is shown for a published object as well is that of readers, too.
+        inos = {self.ino, *self.shown}
+        return bool(self.opened_by.of(pid)) or holds(
+            pid, inos, for_writing=bool(self.shown), connection=self.connection
+        )
+
+    def removed_by(self, pid: int) -> PrivateCopy | None:
+        """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""
+        if not any(copy.unlinked for copy in self.opened_by.copies):
+            return None
+        copy = self.own_copy(pid)
+        return copy if copy is not None and copy.unlinked and self._is_open_in(pid) else None
 
     def copies_of(self, pid: int) -> list[PrivateCopy]:
         """The copies of one who has this inode open: what its process opened, or the nearest ancestor that opened any.

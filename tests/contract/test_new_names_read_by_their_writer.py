@@ -271,3 +271,42 @@ def test_a_name_that_another_object_took(pipeline: Path, one: Other) -> None:
     one("os.close(w)")
     assert read(one) == b""
     assert (pipeline / "k").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("how", [OPEN, APPEND])
+@pytest.mark.parametrize("directory", ["/dev/fd", "/proc/self/fd"])
+def test_a_removed_name_opened_by_descriptor(
+    pipeline: Path, one: Other, other: Other, how: str, directory: str
+) -> None:
+    """There is one file that no name leads to, whatever another process puts under the name."""
+    one(f"w = os.open(path, {how}); os.write(w, b'value'); os.unlink(path)", path=pipeline / "k")
+    other(f"w = os.open(path, {OPEN}); os.write(w, b'other')", path=pipeline / "k")
+    one("path = f'{directory}/{w}'; r = os.open(path, os.O_RDONLY)", directory=directory)
+    assert read(one) == b"value"
+    one("a = os.open(path, os.O_WRONLY | os.O_APPEND); os.write(a, b's'); e = os.open(path, os.O_RDWR)")
+    one("os.pwrite(e, b'V', 0)")
+    assert (read(one), one("os.fstat(w).st_size"), read_by_path(one)) == (b"Values", 6, b"Values")
+    one("t = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(t, b'cut')")
+    assert (read(one), one("os.fstat(w).st_size"), read_by_path(one)) == (b"cut", 3, b"cut")
+    one("[os.close(fd) for fd in (w, a, e, t)]")
+    assert read(one) == b"cut"
+    other("os.close(w)")
+    one("os.close(r)")
+    assert (pipeline / "k").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("how", ["os.O_RDWR", OPEN, APPEND])
+def test_a_removed_name_that_another_process_published(pipeline: Path, one: Other, other: Other, how: str) -> None:
+    """Who removed its own and opens the name has what is published there."""
+    one(f"w = os.open(path, {OPEN}); os.write(w, b'removed')", path=pipeline / "k")
+    other(f"w = os.open(path, {OPEN}); os.write(w, b'other')", path=pipeline / "k")
+    one("os.unlink(path)")
+    other("os.fsync(w)")
+    one(f"n = os.open(path, {how}); os.write(n, b'one'); os.close(n)")
+    assert (pipeline / "k").read_bytes() == {"os.O_RDWR": b"oneer", OPEN: b"one", APPEND: b"otherone"}[how]
+    assert one("os.pread(w, 100, 0)") == b"removed"
+
+
+def read_by_path(process: Other) -> bytes:
+    value: bytes = process("open(path, 'rb').read()")
+    return value

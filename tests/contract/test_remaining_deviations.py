@@ -131,6 +131,27 @@ def test_opening_by_descriptor(pipeline: Path) -> None:
         os.close(fd)
 
 
+def test_opening_by_descriptor_what_another_process_removed(pipeline: Path) -> None:
+    """ESTALE where N is a new key, removed by its process: that one has it, nobody else."""
+    with Other() as writer:
+        writer("fd = os.open(path, os.O_RDWR | os.O_CREAT); os.write(fd, b'new')", path=str(pipeline / "k"))
+        writer("os.unlink(path)")
+        number = writer("fd")
+        assert writer(f"open('/dev/fd/{number}').read()") == "new"
+        for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_TRUNC):
+            with refused(errno.ESTALE):
+                os.open(f"/proc/{writer.pid}/fd/{number}", flags)
+        assert writer("os.pread(fd, 100, 0)") == b"new"
+
+
+def test_truncating_a_new_key_by_descriptor(pipeline: Path) -> None:
+    """`> /dev/fd/N` is a Put of its own, as `> k` is, and the last to close wins; `>> /dev/fd/N` and `>&N` are none."""
+    for to in ("k", "/dev/fd/3"):
+        assert sh(f"exec 3> k; echo x > {to}; cat k; exec 3>&-; wc -c < k; rm k", pipeline) == "x\n0\n"
+    for to in (">> /dev/fd/3", ">&3"):
+        assert sh(f"exec 3> k; echo x {to}; exec 3>&-; cat k; rm k", pipeline) == "x\n"
+
+
 @pytest.mark.slow
 def test_opening_long_after_the_look_up(pipeline: Path) -> None:
     """Between look-up and open (here O_PATH and /proc) the value is kept for ten seconds; later it may be ESTALE."""
