@@ -12,7 +12,7 @@ from pyfuse3 import FUSEError
 from engine.errors import DamagedError, InternalError, StoreError
 from fusefs.attributes import UnsupportedError
 from fusefs.errnos import errno_of
-from fusefs.opening import AccessError
+from fusefs.rights import AccessError
 from fusefs.state import StaleError
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,10 @@ from engine.names import check_part
 from fusefs.callers import Caller
 from fusefs.copies import File, PrivateCopy
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
+from fusefs.rights import require_to_open
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
-
-
-class AccessError(Exception):
-    """The mode of a file forbids its caller to open it (EACCES)."""
 
 
 class Opening:
@@ -46,11 +43,13 @@ class Opening:
             raise IsDirectoryError("the name is taken by something that is no object")
         there = node or (None if writers is None else writers.file)
         if there is not None:
-            _check_access(there, flags, caller)
+            # Of what it believes to have created the kernel asks nobody's leave.
+            require_to_open(there, flags, caller)
         if writers is None:
             writers = self._begin(parent, name, node, mode, caller.uid, caller.gid)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return self._create_for_reading(writers, node)
+        self._follow_others(writers)
         return self._attach(writers, flags, caller, creates=node is None), writers.as_node(caller.pid), True
 
     def make(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
@@ -103,7 +102,7 @@ class Opening:
         return published.node
 
     def open(self, ino: int, flags: int, caller: Caller) -> int:
-        """Open an inode. Raises StaleError when the name is to be looked up again, and StoreError."""
+        """Open an inode. Raises StaleError when the name is to be looked up again, AccessError and StoreError."""
         pid = caller.pid
         self._state.writers.opens(pid)
         writers = self._state.writers.of(ino, pid)
@@ -119,11 +118,11 @@ class Opening:
                     # It was expected to write, and reads: it is to find what is published.
                     writers.expected.pop(pid, None)
                     raise StaleError
-                return self._peek(writers, writers.copy_of(pid))
+                return self._peek(writers, writers.copy_of(pid), flags, caller)
             if not writers.expects(pid) and not writers.held_by(pid):
                 raise StaleError
             try:
-                return self._attach(writers, flags, caller, creates=False)
+                return self._open_private(writers, flags, caller)
             finally:
                 writers.expected.pop(pid, None)
         if not for_reading:
@@ -135,7 +134,22 @@ class Opening:
         self._state.opened(node)
         return self._state.handles.add(ReadHandle(node))
 
-    def _peek(self, writers: Writers, copy: PrivateCopy | None) -> int:
+    def _open_private(self, writers: Writers, flags: int, caller: Caller) -> int:
+        """Raises StaleError where what the caller has open is another file than what has the name now.
+
+        Its path leads to that one; a descriptor of its own leads to nothing any more.
+        """
+        self._follow_others(writers)
+        if not writers.expects(caller.pid) and writers.file_of(caller.pid) is not writers.file:
+            self._state.writers.expect(caller.pid)
+            raise StaleError
+        if writers.several:
+            require_to_open(writers.file, flags, caller)
+        return self._attach(writers, flags, caller, creates=False)
+
+    def _peek(self, writers: Writers, copy: PrivateCopy | None, flags: int, caller: Caller) -> int:
+        if writers.several:
+            require_to_open(writers.file if copy is None else copy.file, flags, caller)
         writers.handles += 1
         if copy is not None:
             copy.peeks += 1
@@ -156,7 +170,6 @@ class Opening:
             self._state.writers.edit(current).expect(pid, truncates=truncates)
 
     def _attach(self, writers: Writers, flags: int, caller: Caller, *, creates: bool) -> int:
-        self._follow_others(writers)
         new = writers.base is None
         how = _how_to_open(flags, creates=creates and new)
         replaces = bool(flags & (os.O_TRUNC | os.O_EXCL))
@@ -179,7 +192,9 @@ class Opening:
     def _open_removed(self, writers: Writers, copy: PrivateCopy, flags: int, caller: Caller) -> int:
         """By /proc/PID/fd/N or /dev/fd/N: the one file that is left, which no name leads to and nobody else puts."""
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
-            return self._peek(writers, copy)
+            return self._peek(writers, copy, flags, caller)
+        if writers.several:
+            require_to_open(copy.file, flags, caller)
         if flags & os.O_TRUNC:
             self.note_change(writers, copy, caller)
         return self._add(writers, copy, flags, caller, changes=bool(flags & os.O_TRUNC))
@@ -249,18 +264,6 @@ class Opening:
         copy.origin = 0 if writers.base is None else writers.base.ino
         self._state.writers.hold(copy, content)
         return copy
-
-
-def _check_access(file: File | Node, flags: int, caller: Caller) -> None:
-    """As open(2) does: of what it believes to have created the kernel asks nobody's leave. Raises AccessError."""
-    if not caller.uid:
-        return
-    wanted = {os.O_RDONLY: 0o4, os.O_WRONLY: 0o2}.get(flags & os.O_ACCMODE, 0o6)
-    if flags & os.O_TRUNC:
-        wanted |= 0o2
-    kind_of_user = 6 if caller.uid == file.uid else 3 if caller.in_group(file.gid) else 0
-    if wanted & ~(file.mode >> kind_of_user):
-        raise AccessError
 
 
 def _how_to_open(flags: int, *, creates: bool) -> How:

@@ -220,7 +220,8 @@ class Publication:
                 await copy.spool.settle(patiently=True)
             # Only now: somebody may have opened the private inode meanwhile. Who only reads this value there may stay.
             last = writers.handles == copy.peeks and not writers.expected and not self._state.is_open(writers.ino)
-            last = last and not writers.parted
+            # And the kernel may hold the attributes of another file for it.
+            last = last and not writers.several
             published = self.publish(writers, copy, last=last, later=later)
             if published is not None:
                 self._keep_for_peeking(copy, published.node)

@@ -56,6 +56,8 @@ class Writers:
     """The new name was renamed by who writes it: what O_EXCL claimed was the old one."""
     parted: bool = False
     """Others have the same private inode and another name, or had (see fusefs.parting)."""
+    several: bool = False
+    """The inode stands for several files, or stood: what the kernel checked may be another than the one it is about."""
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
 
@@ -270,5 +272,6 @@ class Writers:
 
     def follow(self, node: Node, file: File) -> None:
         """The name stands for `node` now, which is of this file: whoever opens it from now on begins with that."""
+        self.several = self.several or file is not self.file
         self.base, self.file = node, file
         file.atime_ns = file.mtime_ns = None

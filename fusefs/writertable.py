@@ -63,7 +63,7 @@ class WriterTable:
         """Further writers with the same private inode, who are nowhere found by the name."""
         parted = replace(writers, opened_by=Openings(), shown={*writers.shown}, expected={}, handles=0)
         parted.edit = parted.last = None
-        parted.parted = writers.parted = True
+        parted.parted = writers.parted = parted.several = writers.several = True
         self._by_ino[writers.ino].append(parted)
         self._pin(parted)
         return parted

@@ -13,8 +13,9 @@ from engine.model import Attributes
 from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.mountinfo import mount_at
-from fusefs.opening import AccessError, Opening
+from fusefs.opening import Opening
 from fusefs.pulse import Pulse
+from fusefs.rights import AccessError
 from fusefs.scope import Scope
 from fusefs.state import MountState
 from tests.conftest import MakeMount

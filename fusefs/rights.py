@@ -1,0 +1,42 @@
+"""What the attributes of a file allow whom, where the kernel may have looked at another file than the one it is about.
+
+The kernel checks what it was last shown of an inode. The private inode of a name that is being written may stand for
+several files, one after the other or at once, each of which is shown to those who have it open.
+"""
+
+import os
+from typing import Protocol
+
+from fusefs.callers import Caller
+
+READ, WRITE = 0o4, 0o2
+
+
+class Attributed(Protocol):
+    """A file that is being written, or one that is published."""
+
+    @property
+    def mode(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+
+
+class AccessError(Exception):
+    """The mode of a file forbids its caller what was asked for (EACCES)."""
+
+
+def require(file: Attributed, wanted: int, caller: Caller) -> None:
+    """As access(2) does. Raises AccessError."""
+    if not caller.uid:
+        return
+    kind_of_user = 6 if caller.uid == file.uid else 3 if caller.in_group(file.gid) else 0
+    if wanted & ~(file.mode >> kind_of_user):
+        raise AccessError
+
+
+def require_to_open(file: Attributed, flags: int, caller: Caller) -> None:
+    """As open(2) does. Raises AccessError."""
+    wanted = {os.O_RDONLY: READ, os.O_WRONLY: WRITE}.get(flags & os.O_ACCMODE, READ | WRITE)
+    require(file, wanted | (WRITE if flags & os.O_TRUNC else 0), caller)

@@ -1,0 +1,116 @@
+"""Somebody's private object takes over a name that another user has open: the descriptor gives no right to it."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from engine import ScopeName, open_store
+from engine.config import ObjectStoreSettings
+from engine.model import Attributes
+from fusefs.background import Background
+from fusefs.callers import Caller
+from fusefs.opening import Opening
+from fusefs.pulse import Pulse
+from fusefs.rights import AccessError
+from fusefs.scope import Scope
+from fusefs.state import MountState, StaleError
+from tests.posix.twins import User
+from tests.support import stores
+
+pytestmark = pytest.mark.mount
+SETTINGS = {"options": ["--allow-other"]}
+
+SECRET = "secret of bob"
+OPENED = {
+    "new": "os.O_CREAT",
+    "new to append": "os.O_CREAT | os.O_APPEND",
+    "exclusive": "os.O_CREAT | os.O_EXCL",
+    "edited": "0",
+    "overwritten": "os.O_TRUNC",
+    "appended": "os.O_APPEND",
+}
+TAKES = {
+    "rename": "os.rename(path + '.bob', path)",
+    "remove and rename": "os.path.exists(path) and os.unlink(path); os.rename(path + '.bob', path)",
+}
+
+
+@pytest.fixture
+def directory(run: Path) -> Path:
+    """Where everybody may replace what others made."""
+    run.chmod(0o777)
+    return run
+
+
+def open_by_alice(users: dict[str, User], path: Path, how: str) -> None:
+    """She has a key of her own open, or one that everybody may write."""
+    if "CREAT" not in OPENED[how]:
+        users["bob"]("open(path, 'w').write('public'); os.chmod(path, 0o666)", path=str(path))
+    assert users["alice"](f"fd = os.open(path, os.O_RDWR | {OPENED[how]}, 0o666)", path=str(path)) is None
+
+
+def take_over(users: dict[str, User], path: Path, take: str = TAKES["rename"]) -> os.stat_result:
+    bob = users["bob"]
+    bob("secret = os.open(path + '.bob', os.O_WRONLY | os.O_CREAT, 0o600)", path=str(path))
+    bob("os.write(secret, text.encode()); os.close(secret)", text=SECRET)
+    assert bob(take) is None
+    return path.stat()
+
+
+def assert_untouched(path: Path, before: os.stat_result) -> None:
+    after = path.stat()
+    assert path.read_text() == SECRET
+    assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, before.st_uid)
+
+
+@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+@pytest.mark.parametrize("how", OPENED)
+def test_opened_again_by_its_descriptor(directory: Path, users: dict[str, User], how: str, take: str) -> None:
+    path, alice = directory / "k", users["alice"]
+    open_by_alice(users, path, how)
+    before = take_over(users, path, take)
+    for flags in map(os.O_RDWR.__or__, (0, os.O_TRUNC, os.O_APPEND, os.O_CREAT)):
+        assert alice("os.open(f'/proc/self/fd/{fd}', flags)", flags=flags) == "ESTALE"
+    assert alice("os.open(f'/proc/self/fd/{fd}', os.O_RDONLY)") == "ESTALE"
+    assert alice("os.open(path, os.O_RDWR)", path=str(path)) == "EACCES"
+    assert_untouched(path, before)
+    alice("os.close(fd)")
+
+
+def test_opened_again_by_its_path(directory: Path, users: dict[str, User]) -> None:
+    """Whoever may write the object that took over the name does so, and finds that one there."""
+    path, alice = directory / "k", users["alice"]
+    open_by_alice(users, path, "new")
+    take_over(users, path)
+    path.chmod(0o666)
+    assert alice("again = os.open(path, os.O_RDWR); os.pread(again, 100, 0)", path=str(path)) is None
+    assert alice("os.pread(again, 100, 0)") == SECRET.encode()
+    alice("os.close(again); os.close(fd)")
+
+
+@pytest.mark.trio
+async def test_what_the_kernel_checked_was_another_file(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Another thread has made it believe that the inode is its own: the mount looks at what would be opened."""
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        app = ScopeName.pipeline("app")
+        store.create_pipeline(app.name)
+        pulse = Pulse(60, lambda: None)
+        state = MountState(store, Scope(), pulse)
+        state.nursery, state.background = nursery, Background(nursery, pulse)
+        opening = Opening(state)
+        parent = stores.directory(store, app)
+        writing = opening.create(parent, b"k", 0o600, os.O_RDWR, Caller(1, 1001, 1001))[1].ino
+        store.put_object(app, b"k", b"secret")
+        secret = stores.node(store, app, b"k")
+        store.tree.set_attributes(secret.ino, Attributes(mode=0o640, uid=1002, gid=2000))
+        for flags, (uid, gid) in itertools.product((os.O_RDWR, os.O_WRONLY | os.O_TRUNC), ((1001, 1001), (1003, 2000))):
+            with pytest.raises(StaleError):
+                opening.open(secret.ino, flags, Caller(2, uid, gid))
+            with pytest.raises(AccessError):
+                opening.open(writing, flags, Caller(2, uid, gid))
+        with pytest.raises(StaleError):
+            opening.open(secret.ino, os.O_RDWR, Caller(2, 1002, 1002))
+        opening.open(writing, os.O_RDWR, Caller(2, 1002, 1002))
