@@ -102,6 +102,7 @@ class DirectoryHandle:
     def forget(self) -> None:
         """Keep nothing of what was given out: it is read again, and a small directory listed as it is by then."""
         self._page = self._ahead = None
+        self._is_whole = False  # what is read from here on begins in the middle, and may be more than a page by now
         self._pages.clear()
 
     @property

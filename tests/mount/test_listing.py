@@ -217,6 +217,28 @@ def test_listings_without_end_keep_no_more(store: Store, listing: Listing) -> No
     assert listings._kept == 0
 
 
+def test_a_small_directory_that_was_forgotten_and_grows(store: Store, listing: Listing) -> None:
+    """What stays in it is given out, however many names come before that."""
+    put(store, *many(300))
+    given = listing.take()
+    listing.handle.forget()
+    put(store, *(f"k0250-{number:03}" for number in range(2 * PAGE)))
+    rest = listing.rest()
+    assert rest == sorted({*many(300), *(f"k0250-{number:03}" for number in range(2 * PAGE))})[PIECE:]
+    assert {*many(300)} <= {*given, *rest}
+
+
+def test_going_back_in_a_small_directory_that_was_forgotten(store: Store, listing: Listing) -> None:
+    put(store, *many(300))
+    listing.take(50)
+    position = listing.position
+    listing.take()
+    listing.handle.forget()
+    listing.take(10)
+    listing.position = position
+    assert listing.rest() == many(300)[50:]
+
+
 def test_long_attributes_and_targets_are_not_listed(store: Store) -> None:
     """A listing holds at most 512 bytes of each, so that it takes no more memory than its names."""
     put(store, "long", "short")
