@@ -9,6 +9,7 @@ one for all handles that edit the value in place.
 """
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from engine.catalog.puts import How, Put
@@ -19,6 +20,7 @@ from fusefs.openings import Openings
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
+_SHOWN = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +43,11 @@ class Writers:
     touched_ns: int = 0
     """When the attributes were changed last."""
     opened_by: Openings = field(default_factory=Openings)
-    shown: set[int] = field(default_factory=set)
-    """The inode numbers that fstat(2) has shown on its descriptors; /proc shows the last of them."""
+    shown: deque[int] = field(default_factory=lambda: deque(maxlen=_SHOWN))
+    """The inode numbers that fstat(2) has shown on its descriptors last.
+
+    /proc shows the last of them, or one of the last where some asked at once: each fsync(2) may bring a new one.
+    """
     expected: dict[int, float] = field(default_factory=dict)
     """The threads that were told to look the name up again in order to write, and until when they are waited for."""
     truncating: int = 0
@@ -226,7 +231,8 @@ class Writers:
             return node
         if self._shown_copy(pid, self.edit) is not self.edit:
             return node
-        self.shown.add(self.base.ino)
+        if self.base.ino not in self.shown:
+            self.shown.append(self.base.ino)
         return node._replace(ino=self.base.ino)
 
     @property

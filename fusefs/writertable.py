@@ -61,7 +61,7 @@ class WriterTable:
 
     def begin_beside(self, writers: Writers) -> Writers:
         """Further writers with the same private inode, who are nowhere found by the name."""
-        parted = replace(writers, opened_by=Openings(), shown={*writers.shown}, expected={}, handles=0)
+        parted = replace(writers, opened_by=Openings(), shown=writers.shown.copy(), expected={}, handles=0)
         parted.edit = parted.last = None
         parted.parted = writers.parted = parted.several = writers.several = True
         self._by_ino[writers.ino].append(parted)

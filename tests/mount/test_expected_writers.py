@@ -11,6 +11,7 @@ from engine.config import ObjectStoreSettings
 from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.opening import Opening
+from fusefs.publication import Publication
 from fusefs.pulse import Pulse
 from fusefs.scope import Scope
 from fusefs.state import MountState, StaleError
@@ -61,3 +62,24 @@ async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery:
         assert writers.opened_by == {WRITER.pid: [second], GONE.pid: [first, third]}
         assert writers.opened_by.copies[-1] is writers.own_copy(GONE.pid) is third
         assert writers.own_copy(WRITER.pid) is second
+
+
+@pytest.mark.trio
+async def test_the_numbers_that_it_was_shown_are_not_kept_for_ever(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Each fsync of an edit in place gives the object another, and a program may call it without end."""
+    pulse = Pulse(60, lambda: None)
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        store.create_pipeline(APP.name)
+        store.put_object(APP, b"k", b"old")
+        state = MountState(store, Scope(), pulse)
+        state.background = Background(nursery, pulse)
+        opening = Opening(state)
+        _, inode, _ = opening.create(directory(store, APP), b"k", 0o644, os.O_RDWR, WRITER)
+        writers = state.writers.of(inode.ino)
+        assert writers is not None
+        assert writers.edit is not None
+        for _ in range(100):
+            writers.edit.touch()
+            await Publication(state).publish_now(writers, writers.edit)
+            assert writers.as_shown(WRITER.pid).ino == node(store, APP, b"k").ino in writers.shown
+        assert len(writers.shown) < 10
