@@ -245,6 +245,8 @@ class Namespace:
         """The kernel carried an entry, with the time that it may be kept, to a name that somebody is writing."""
         writers = self._state.writers.at(parent, name)
         node = self._tree.child(parent, name)
+        if node is not None:
+            self._state.moved(node)
         if writers is not None and node is not None:
             files = [writers.file] if writers.base is not None and writers.base.ino == node.ino else []
             self._state.writers.rebase(writers, node, *files)

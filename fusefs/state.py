@@ -175,9 +175,16 @@ class MountState:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
         self._recent.drop(node.ino)
         self.change_lost(node)
-        if self.kernel.knows(node.ino) and node.ino not in self._gone:
-            self.store.contents.pin(node.content)
+        if self.kernel.knows(node.ino):
+            if node.ino not in self._gone:
+                self.store.contents.pin(node.content)
             self._gone[node.ino] = node, time.monotonic() + _GONE_S
+
+    def moved(self, node: Node) -> None:
+        """An object has another name: it is the one by which it would be looked for, should it be lost elsewhere."""
+        if self._recent.get(node.ino) is not None:
+            self._recent.add(node)
+        self.change_lost(node)
 
     def hear(self, news: News) -> None:
         """Another process took a name away, or changed attributes."""
@@ -191,9 +198,10 @@ class MountState:
             elif self.kernel.knows(news.ino):
                 # Else there is nothing in its cache: whatever it holds under this name, it was told of by that number.
                 self.kernel.drop_name_soon(news.parent, news.name)
-            recent = self._recent.get(news.ino)
-            if recent is not None:
-                self.retire(recent)
+            known = self._recent.get(news.ino) or self.lost(news.ino)
+            if known is not None:
+                # It may have been renamed since it was looked up.
+                self.retire(known._replace(parent=news.parent, name=news.name))
             self.note_gone(news.parent, news.name)
 
     def note_gone(self, parent: int, name: bytes) -> None:
