@@ -95,22 +95,25 @@ class Files:
         """
         if copy.failure is not None:
             raise copy.failure
-        self._check_size(writers, copy, end)
+        self._check_size(writers, copy, end + (self._before(writers, copy) if copy.how is How.APPEND else 0))
         if copy.prepared or not copy.changed:
             self._publication.before_change(writers, copy)
         if copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
         writers.last = copy
 
-    def _check_size(self, writers: Writers, copy: PrivateCopy, end: int) -> None:
-        most = self._state.max_object_size
+    def _before(self, writers: Writers, copy: PrivateCopy) -> int:
+        """The size of what an append is shown behind, or of what an edit replaces."""
         base = writers.before(copy)
-        before = 0 if base is None else base.size
-        size = end + (before if copy.how is How.APPEND else 0)
+        return 0 if base is None else base.size
+
+    def _check_size(self, writers: Writers, copy: PrivateCopy, size: int) -> None:
+        """Of the whole value. Raises TooLargeError, QuotaError and StoreFullError."""
+        most = self._state.max_object_size
         if most and size > most:
             raise TooLargeError(f"an object of this store has at most {most} bytes")
         if size > SMALL_BYTES and not copy.unlinked:  # a smaller value is looked at when it is closed
-            self._state.store.tree.require_possible(writers.parent, size, before)
+            self._state.store.tree.require_possible(writers.parent, size, self._before(writers, copy))
 
     async def truncate(self, number: int, size: int) -> None:
         """ftruncate(2). Raises StoreError."""
@@ -134,7 +137,8 @@ class Files:
         self._opening.note_change(handle.writers, handle.copy, handle.opener)
         if handle.copy.how is How.APPEND:
             await self._turn_into_edit(handle, size)
-        await self.truncate_copy(handle.writers, handle.copy, size)
+        else:
+            await self.truncate_copy(handle.writers, handle.copy, size)
 
     async def truncate_copy(self, writers: Writers, copy: PrivateCopy, size: int) -> None:
         """Cut or lengthen a private copy. Raises StoreError."""
@@ -149,10 +153,15 @@ class Files:
         """What was only appended to is cut or edited: from here on it replaces the value, by that and the appended.
 
         Only what is left of that is copied, and leaves memory meanwhile. The kernel holds writes back until it is done.
+        Where it is refused, or fails, what was appended is appended all the same. Raises StoreError.
         """
         writers, old = handle.writers, handle.copy
+        if old.failure is not None:
+            raise old.failure
+        self._check_size(writers, old, size)
         if writers.before(old) is None:
             old.how = How.REPLACE
+            await self.truncate_copy(writers, old, size)
             return
         await old.spool.settle()
         copy = self._opening.new_copy(writers, How.REPLACE, base=writers.before(old))
@@ -160,10 +169,12 @@ class Files:
         try:
             for offset in range(0, min(old.spool.size, size - end), SMALL_BYTES):
                 await copy.spool.write(end + offset, old.spool.read(offset, SMALL_BYTES))
+            await copy.spool.truncate(size)
         except BaseException:
             self._publication.discard(writers, copy)
             raise
         copy.take_over(old)
+        copy.touch()
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy
         self._publication.discard(writers, old)
@@ -171,6 +182,7 @@ class Files:
             if each.copy is old:
                 each.copy = copy
         writers.exchange(old, copy)
+        writers.last = copy
 
     async def flush(self, number: int) -> None:
         """One descriptor of the file is closed; others may be open. Raises StoreError, which close() returns."""

@@ -94,6 +94,24 @@ def test_truncating(pipeline: Path) -> None:
     assert contents(pipeline) == {"old": 5, "k": 10}
 
 
+@pytest.mark.parametrize(("limit", "number"), [("max_object_size", errno.EFBIG), ("max_pipeline_bytes", errno.EDQUOT)])
+@pytest.mark.parametrize("appended", [8, 100 * KIB])
+def test_truncating_what_was_appended_to(make_mount: MakeMount, limit: str, number: int, appended: int) -> None:
+    """Refused, it leaves the value as it is with what was appended, and others may append meanwhile."""
+    directory = make_mount(**{limit: "300KiB"}).pipeline / "p"
+    directory.mkdir()
+    (directory / "k").write_bytes(b"base")
+    fd = os.open(directory / "k", os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"a" * appended)
+    for size in (301 * KIB, 2**40):
+        with refused(number):
+            os.ftruncate(fd, size)
+    with open(directory / "k", "ab") as other:
+        other.write(b"other")
+    os.close(fd)
+    assert (directory / "k").read_bytes() == b"baseother" + b"a" * appended
+
+
 def test_the_tools(pipeline: Path, run: Path) -> None:
     """dd, cp, mv, >> and truncate say it and fail; what is there stays."""
     (run / "big").write_bytes(bytes(20 * KIB))
