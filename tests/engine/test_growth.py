@@ -17,8 +17,8 @@ from tests.support.stores import Stores, directory, keys, node, reclaim_all, ren
 APP = ScopeName.pipeline("app")
 RUN = ScopeName.run("1")
 
-_SHORT = {"CONSTANT", "store", "session", "doomed", "below"}
-"""What may be read from one end to the other: it has a row or a few, or the statement ends at its first row."""
+_SHORT = {"CONSTANT", "store", "session", "doomed", "above", "below"}
+"""What may be read from one end to the other: a row or a few, what is walked through, or up to its first row only."""
 _FIRST_ROW = {"SELECT EXISTS (SELECT 1 FROM change)"}
 
 
