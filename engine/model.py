@@ -100,10 +100,15 @@ class Removed:
     ino: int
     parent: int
     name: bytes
-    path: bytes
-    """From the root of the store: b"pipeline/app/a/b", b"run/5"."""
+    directory: bytes
+    """The path of the directory, from the root of the store: b"pipeline/app/a/", b"run/". Many have one in common."""
     node: Node | None = None
-    """All that was known of an object; None for runs, and where another process took it away."""
+    """All that was known of an object; None for runs, where another process took it away, and of many at once."""
+
+    @property
+    def path(self) -> bytes:
+        """From the root of the store: b"pipeline/app/a/b", b"run/5"."""
+        return self.directory + self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def expire(tx: Transaction, group: bytes) -> None:
         (group, tx.run_expiry),
     )
     for ino, name in rows:
-        tx.expired.append(Removed(ino, RUNS_INO, name, b"run/" + name))
+        tx.expired.append(Removed(ino, RUNS_INO, name, b"run/"))
         taken.note_run(tx, ino, name)
         doom(tx, ino, RUNS_INO, name)
 
@@ -191,7 +191,7 @@ def next_to_expire(tx: Transaction, ino: int) -> list[Removed]:
     if row is None or row[0] is None or tx.run_expiry < 2:
         return []
     rows = tx.rows(_NEXT, (row[0], tx.run_expiry - 1))
-    return [Removed(found, RUNS_INO, name, b"run/" + name) for _, found, name in rows]
+    return [Removed(found, RUNS_INO, name, b"run/") for _, found, name in rows]
 
 
 def doom(tx: Transaction, ino: int, parent: int, name: bytes) -> None:

@@ -1,6 +1,6 @@
 """rename(2): atomic, replacing, within and across pipelines and runs (POSIX rename; Linux renameat2)."""
 
-from engine.catalog import eviction, lifetimes, nodes, room
+from engine.catalog import eviction, lifetimes, lowering, nodes, room
 from engine.catalog.eviction import Waits
 from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
@@ -153,7 +153,7 @@ def _enforce(tx: Transaction, moved: Node, scope: int, waits: Waits) -> None:
     if scope != moved.scope:
         too_many = lifetimes.count(tx, scope, 0, 0).too_many
         if moved.kind == Kind.DIRECTORY:
-            eviction.enforce_around(tx, scope, too_many, moved.ino)
+            lowering.lower_around(tx, scope, too_many, moved.ino)
         elif moved.kind == Kind.OBJECT:
             eviction.enforce(tx, scope, too_many, moved.ino, waits)
         else:

@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from engine import ScopeName, Store
-from engine.catalog import lifetimes, lowering
+from engine.catalog import lifetimes, lowering, nodes, taken
 from engine.model import PIPELINES_INO, RUNS_INO, Attributes
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, keys, node, reclaim_all, rename
@@ -142,6 +142,37 @@ def test_many_objects_are_evicted_as_few_are(few: int, store: Store, monkeypatch
     assert store.set_limit(APP.name, 4).evicted == ()
 
 
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_paths_of_deep_directories_are_bounded(few: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are one in the other; of what was evicted last the keys are kept."""
+    monkeypatch.setattr(lowering, "_FEW", few)
+    monkeypatch.setattr(nodes, "_TOLD_NAMES", 50)
+    monkeypatch.setattr(taken, "KEPT", 2)
+    monkeypatch.setattr(lowering, "_DIRECTORIES_OF_LAST", lowering._DIRECTORIES_OF_LAST.replace("64", "2"))
+    store.create_pipeline(APP.name, 0)
+    deep = [b"/".join([b"d"] * depth + [b"k"]) for depth in range(1, 41)]
+    for key in deep:
+        store.put_object(APP, key, b"x")
+    gone = store.set_limit(APP.name, 1).evicted
+    told = [removed.path.removeprefix(b"pipeline/app/") for removed in gone]
+    assert sum(map(len, {removed.directory for removed in gone} - {b"pipeline/app/.../"})) < 4 * 50
+    assert told[-2:] == deep[-3:-1]
+    assert all(path in (key, b".../k") for path, key in zip(told, deep[:-1], strict=True))
+    assert told[0] == b".../k" if not few else told[-3] == b".../k"
+    home = store.tree.node(directory(store, APP))
+    assert home is not None
+    assert store.tree.fact(home, "evicted").splitlines()[:2] == deep[-2:-4:-1]
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_objects_of_one_directory_share_its_path(few: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lowering, "_FEW", few)
+    store.create_pipeline(APP.name, 0)
+    for number in range(20):
+        store.put_object(APP, b"d/%d" % number, b"x")
+    assert len({id(gone.directory) for gone in store.set_limit(APP.name, 1).evicted}) == 1
+
+
 def test_the_others_hear_of_many_evicted_objects(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowering, "_FEW", 0)
     store, other = stores.open(), stores.open()
@@ -155,7 +186,11 @@ def test_the_others_hear_of_many_evicted_objects(stores: Stores, monkeypatch: py
     other.upkeep.acknowledge(other.upkeep.news())
 
 
-def test_a_directory_moved_in_costs_the_oldest_beside_it_first(store: Store) -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+def test_a_directory_moved_in_costs_the_oldest_beside_it_first(
+    few: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lowering, "_FEW", few)
     store.create_pipeline(APP.name, 3)
     store.start_run(RUN.name)
     for key in (b"d/1", b"d/2"):
@@ -167,6 +202,25 @@ def test_a_directory_moved_in_costs_the_oldest_beside_it_first(store: Store) -> 
     for key in (b"e/1", b"e/2", b"e/3"):
         store.put_object(RUN, key, b"x")
     assert rename(store, RUN, b"e", b"e", APP)[0] == [b"pipeline/app/c", b"pipeline/app/e/1", b"pipeline/app/e/2"]
+    check_store(store)
+    assert rename(store, APP, b"e", b"e", RUN)[0] == []
+
+
+def test_many_that_are_moved_in_are_evicted_without_what_is_known_of_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have attributes of up to 64 KiB each, and all of them have to fit into memory."""
+    monkeypatch.setattr(lowering, "_FEW", 2)
+    store.create_pipeline(APP.name, 3)
+    store.start_run(RUN.name)
+    for number in range(8):
+        store.put_object(RUN, b"d/%d" % number, b"x")
+    top = directory(store, RUN)
+    _, effects = store.tree.rename(top, b"d", directory(store, APP), b"d", replace=False)
+    assert [gone.name for gone in effects.evicted] == [b"%d" % number for number in range(5)]
+    assert {gone.node for gone in effects.evicted} == {None}
+    assert keys(store, APP) == [b"d/5", b"d/6", b"d/7"]
+    check_store(store)
 
 
 def test_which_runs_expire_next_is_kept_and_right(stores: Stores) -> None:

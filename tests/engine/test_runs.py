@@ -50,7 +50,7 @@ def test_what_expired_is_told_in_full(store: Store) -> None:
     ino = directory(store, ScopeName.run("1"))
     start(store, 2)
     (expired,) = store.start_run(b"3").expired
-    assert expired == Removed(ino, RUNS_INO, b"1", b"run/1")
+    assert expired == Removed(ino, RUNS_INO, b"1", b"run/")
 
 
 def test_a_run_made_by_mkdir_expires_and_makes_expire(store: Store) -> None:

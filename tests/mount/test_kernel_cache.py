@@ -27,11 +27,11 @@ def test_a_dropped_name_is_still_known() -> None:
     assert not kernel.may_cache(20)
     kernel.looked_up(20, cached=True)
     for _ in range(2):
-        kernel.drop_soon(Removed(20, 2, b"k", b"pipeline/app/k"))
+        kernel.drop_soon(Removed(20, 2, b"k", b"pipeline/app/"))
     assert kernel.knows(20)
     assert not kernel.may_cache(20)
     assert kernel._receive.statistics().current_buffer_used == 1
-    kernel.drop_soon(Removed(21, 2, b"k", b"pipeline/app/k"))
+    kernel.drop_soon(Removed(21, 2, b"k", b"pipeline/app/"))
     assert not kernel.knows(21)
     assert not kernel.forget(20, 1)
     assert kernel.forget(20, 1)
