@@ -1,4 +1,4 @@
-"""What the kernel says is mounted: /proc/self/mountinfo, read without touching any filesystem."""
+"""What the kernel says is mounted: /proc/self/mountinfo and fdinfo, read without touching any filesystem."""
 
 import os
 import re
@@ -9,6 +9,7 @@ FUSE_TYPE = "fuse.fusefs"
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _NUMBER = re.compile("[0-9]{1,10}")
+_MOUNT_NUMBER = re.compile(rb"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ def mounts() -> list[Mount]:
 def mount_at(path: bytes) -> Mount | None:
     """Return the uppermost mount whose mountpoint is exactly `path`, which is absolute and without symlinks."""
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
+
+
+def mount_number(fd: int) -> int | None:
+    """By what the kernel knows the mount that a descriptor is in: binds of one filesystem are mounts of their own."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        found = _MOUNT_NUMBER.search(file.read())
+    return None if found is None else int(found[1])
 
 
 def resolved(mountpoint: str) -> str:

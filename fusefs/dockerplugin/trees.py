@@ -1,6 +1,9 @@
 """Removes directories of any depth: shutil.rmtree calls itself for each level, and jobs may make a great many."""
 
+import errno
 import os
+
+from fusefs.mountinfo import mount_number
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -8,20 +11,22 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(path: str) -> None:
     """Remove a directory with all that is in it, and follow no symlink. Holds two descriptors at the most.
 
-    Raises OSError; FileNotFoundError also where somebody else removes or moves something of it at the same time.
+    What is mounted there is left alone: EXDEV. Raises OSError; FileNotFoundError also where somebody else removes or
+    moves something of it at the same time.
     """
     above: list[tuple[os.stat_result, list[str]]] = []
     """The directories on the way down, and those in them that are left to be removed."""
-    fd = os.open(path, _DIRECTORY)
+    fd = os.open(os.path.dirname(path), _DIRECTORY)
     try:
+        fd = _step_down(fd, os.path.basename(path))
         left = _remove_files(fd)
         while left or above:
             if left:
                 above.append((os.fstat(fd), left))
-                fd = _step(fd, left[-1])
+                fd = _step_down(fd, left[-1])
                 left = _remove_files(fd)
             else:
-                fd = _step(fd, "..")
+                fd = _step_up(fd)
                 seen, left = above.pop()
                 if not os.path.samestat(seen, os.fstat(fd)):
                     raise FileNotFoundError
@@ -31,9 +36,19 @@ def remove_tree(path: str) -> None:
     os.rmdir(path)
 
 
-def _step(fd: int, name: str) -> int:
-    """Go from one directory to the next."""
+def _step_down(fd: int, name: str) -> int:
+    """Go from a directory to one in it, but not into another mount: what is there is no part of the tree."""
     there = os.open(name, _DIRECTORY, dir_fd=fd)
+    if mount_number(there) != mount_number(fd):
+        os.close(there)
+        raise OSError(errno.EXDEV, "something is mounted in it", name)
+    os.close(fd)
+    return there
+
+
+def _step_up(fd: int) -> int:
+    """Go from a directory to the one above."""
+    there = os.open("..", _DIRECTORY, dir_fd=fd)
     os.close(fd)
     return there
 
