@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from threading import Event
 from typing import Protocol
 
 import msgspec
@@ -49,6 +50,8 @@ class Volumes:
         """What is on the disk. Replaced and never changed, so that reading it needs no lock."""
         self._lock = trio.Lock()
         """Held by a change from its first look to its last write, and by nobody else."""
+        self._deleting: set[str] = set()
+        """The directories whose objects a thread deletes, one also that was given up and still waits for the mount."""
 
     def in_use(self) -> list[str]:
         """Return the names of the volumes that somebody has mounted."""
@@ -150,6 +153,7 @@ class Volumes:
         return Described(name=name, mountpoint=path, created_at=volume.created, status=status)
 
     async def _make(self, options: Options, *, set_limit: bool) -> bool:
+        self._check_not_deleting(options)
         what = f"making {options.kind} {options.scope}"
         return await in_thread(what, partial(scopes.make, self._mount.path, options, set_limit=set_limit))
 
@@ -163,8 +167,25 @@ class Volumes:
             if volume.mounts and (volume.options.kind, volume.options.scope) == (options.kind, options.scope):
                 raise VolumeError(f"{options.kind} {options.scope} is in use by the volume {other}")
         await self._mount.ensure()
-        what = f"deleting the objects of the volume {name}"
-        await in_thread(what, partial(scopes.remove, self._mount.path, options), REMOVE_SECONDS)
+        self._check_not_deleting(options)
+        stop = Event()
+        try:
+            what = f"deleting the objects of the volume {name}"
+            await in_thread(what, partial(self._delete, options, stop), REMOVE_SECONDS)
+        finally:
+            stop.set()  # given up, or cancelled: from now on somebody may put something there
+
+    def _delete(self, options: Options, stop: Event) -> None:
+        path = scopes.path_of(self._mount.path, options)
+        self._deleting.add(path)
+        try:
+            scopes.remove(self._mount.path, options, stop)
+        finally:
+            self._deleting.discard(path)
+
+    def _check_not_deleting(self, options: Options) -> None:
+        if scopes.path_of(self._mount.path, options) in self._deleting:
+            raise VolumeError(f"{options.kind} {options.scope} is still being removed: try again")
 
     async def _change(self, name: str, volume: Volume, mounts: frozenset[str]) -> None:
         await self._save({**self._volumes, name: msgspec.structs.replace(volume, mounts=mounts)})

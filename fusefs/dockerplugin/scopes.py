@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from threading import Event
 
 from fusefs.dockerplugin.errors import VolumeError
 from fusefs.dockerplugin.options import Options
@@ -51,10 +52,13 @@ def undo(top: str, options: Options) -> None:
         os.rmdir(path_of(top, options))
 
 
-def remove(top: str, options: Options) -> None:
-    """Remove the directory with all that is in it; one that has gone is removed. Raises VolumeError."""
+def remove(top: str, options: Options, stop: Event) -> None:
+    """Remove the directory with all that is in it; one that has gone is removed. Raises VolumeError.
+
+    Nothing more is removed once `stop` is set.
+    """
     try:
-        remove_tree(path_of(top, options))
+        remove_tree(path_of(top, options), stop)
     except FileNotFoundError:
         # Also where an expiry, or a removal that was given up on, took away something while we did.
         if os.path.lexists(path_of(top, options)):
