@@ -191,5 +191,15 @@ class Volumes:
         await self._save({**self._volumes, name: msgspec.structs.replace(volume, mounts=mounts)})
 
     async def _save(self, volumes: dict[str, Volume]) -> None:
-        await in_thread(f"writing {self._file.path}", partial(self._file.save, volumes, self._file.ticket()))
+        ticket = self._file.ticket()
+        try:
+            await in_thread(f"writing {self._file.path}", partial(self._file.save, volumes, ticket))
+        except VolumeError:
+            # What a thread writes that was given up, nobody would know of before the next start.
+            if self._file.withdraw(ticket):
+                raise
+        except trio.Cancelled:
+            if not self._file.withdraw(ticket):
+                self._volumes = volumes
+            raise
         self._volumes = volumes

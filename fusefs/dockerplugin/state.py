@@ -55,8 +55,13 @@ class StateFile:
         self.path = path
         self._saving = threading.Lock()
         self._asked = 0
+        """Counts calls of `save`, and belongs to the event loop."""
+        self._deciding = threading.Lock()
+        """Protects what follows, and is never held for long."""
         self._saved = 0
-        """Both count calls of `save`; `_saved` is protected by `_saving`, `_asked` belongs to the event loop."""
+        self._withdrawn = 0
+        self._volumes: dict[str, Volume] = {}
+        """What the file has to say: of the last `save` that came to its end and was not withdrawn."""
 
     def load(self) -> dict[str, Volume]:
         """Return the volumes by name; none, where there is no file yet. Raises VolumeError."""
@@ -73,10 +78,13 @@ class StateFile:
                 f"{self.path} is damaged ({error}): repair it, or move it away to begin without volumes; the objects"
                 " are in the store"
             ) from error
-        if state.boot == boot_id():
-            return state.volumes
-        # The machine was started anew: no container of then has anything mounted, and nobody will tell us.
-        return {name: msgspec.structs.replace(volume, mounts=frozenset()) for name, volume in state.volumes.items()}
+        self._volumes = state.volumes
+        if state.boot != boot_id():
+            # The machine was started anew: no container of then has anything mounted, and nobody will tell us.
+            self._volumes = {
+                name: msgspec.structs.replace(volume, mounts=frozenset()) for name, volume in state.volumes.items()
+            }
+        return self._volumes
 
     def ticket(self) -> int:
         """Return the place of a `save` in the order of all."""
@@ -89,14 +97,31 @@ class StateFile:
         A call that its caller gave up on may come to its turn late: it must not undo a later one.
         """
         with self._saving:
-            if ticket < self._saved:
+            if ticket < self._saved or ticket <= self._withdrawn:
                 return
-            state = State(version=VERSION, boot=boot_id(), volumes=volumes)
-            try:
-                _replace(self.path, msgspec.json.format(msgspec.json.encode(state, order="deterministic")) + b"\n")
-            except OSError as error:
-                raise VolumeError(f"{self.path} cannot be written: {error.strerror}") from error
-            self._saved = ticket
+            self._write(volumes)
+            with self._deciding:
+                if ticket > self._withdrawn:
+                    self._saved, self._volumes = ticket, volumes
+                    return
+            self._write(self._volumes)
+
+    def withdraw(self, ticket: int) -> bool:
+        """Have a `save` that was given up, or has failed, leave nothing in the file, and whatever was asked for before
+        it. False where it has come to its end.
+        """
+        with self._deciding:
+            if ticket <= self._saved:
+                return False
+            self._withdrawn = ticket
+            return True
+
+    def _write(self, volumes: dict[str, Volume]) -> None:
+        state = State(version=VERSION, boot=boot_id(), volumes=volumes)
+        try:
+            _replace(self.path, msgspec.json.format(msgspec.json.encode(state, order="deterministic")) + b"\n")
+        except OSError as error:
+            raise VolumeError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 def _decode(content: bytes) -> State:

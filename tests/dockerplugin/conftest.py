@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,18 @@ from tests.support.shared_mount import never_for_ever
 __all__ = ["never_for_ever"]
 
 MakePlugin = Callable[..., Plugin]
+
+
+class Directory:
+    """A directory for the mount."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        for kind in ("pipeline", "run"):
+            (path / kind).mkdir()
+
+    async def ensure(self) -> None:
+        pass
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import trio
 from fusefs.dockerplugin.driver import Volumes
 from fusefs.dockerplugin.errors import VolumeError
 from fusefs.dockerplugin.state import StateFile
+from tests.dockerplugin.conftest import Directory
 from tests.support.dockerplugin import Plugin
 
 
@@ -44,18 +45,6 @@ def test_what_is_mounted_in_it_is_left_alone(shared: Plugin, tmp_path: Path, whe
     shared.ok("Remove", Name="holder")
     assert not there.exists()
     assert (other / "precious").read_text() == "value"
-
-
-class Directory:
-    """A directory for the mount."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        for kind in ("pipeline", "run"):
-            (path / kind).mkdir()
-
-    async def ensure(self) -> None:
-        pass
 
 
 @pytest.mark.trio

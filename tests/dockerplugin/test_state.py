@@ -6,14 +6,20 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
+from fusefs.dockerplugin.blocking import in_thread
+from fusefs.dockerplugin.driver import Volumes
 from fusefs.dockerplugin.errors import VolumeError
 from fusefs.dockerplugin.options import Options
 from fusefs.dockerplugin.state import StateFile, Volume, boot_id
+from tests.dockerplugin.conftest import Directory
 
 ROOT = Path(__file__).parents[2]
 ONE = Volume(options=Options(kind="pipeline", scope="app"), created="2026-01-01T00:00:00Z", mounts=frozenset("ab"))
@@ -116,6 +122,74 @@ def test_one_that_was_given_up_does_not_undo_a_later_one(file: StateFile) -> Non
     file.save({"two": TWO}, late)
     file.save({"one": ONE}, early)
     assert file.load() == {"two": TWO}
+
+
+class HeldBack:
+    """Has every fsync wait for `go_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waits, self.go_on = threading.Event(), threading.Event()
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._wait)
+
+    def _wait(self, fd: int) -> None:
+        self.waits.set()
+        assert self.go_on.wait(60)
+        self._fsync(fd)
+
+
+def test_one_that_was_given_up_leaves_nothing(file: StateFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(file, {"one": ONE})
+    ticket = file.ticket()
+    with monkeypatch.context() as patched:
+        held = HeldBack(patched)
+        saving = threading.Thread(target=file.save, args=({"two": TWO}, ticket))
+        saving.start()
+        assert held.waits.wait(60)
+        assert file.withdraw(ticket)
+        held.go_on.set()
+        saving.join(60)
+    assert StateFile(file.path).load() == {"one": ONE}
+    file.save({"two": TWO}, ticket)  # a thread that comes to its turn only now
+    assert StateFile(file.path).load() == {"one": ONE}
+    save(file, {"two": TWO})
+    assert StateFile(file.path).load() == {"two": TWO}
+
+
+def test_one_that_has_come_to_its_end_is_not_withdrawn(file: StateFile) -> None:
+    ticket = file.ticket()
+    file.save({"one": ONE}, ticket)
+    assert not file.withdraw(ticket)
+    assert StateFile(file.path).load() == {"one": ONE}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("how", ["given up", "cancelled"])
+async def test_a_mount_whose_writing_was_given_up_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Else the volume is in use for ever, once the plugin was started anew."""
+    file = StateFile(str(tmp_path / "state"))
+    volumes = Volumes(Directory(tmp_path), str(tmp_path / "views"), file)
+    await volumes.create("v", {})
+    before = StateFile(file.path).load()
+    with monkeypatch.context() as patched:
+        held = HeldBack(patched)
+        if how == "given up":
+            patched.setattr("fusefs.dockerplugin.driver.in_thread", partial(in_thread, seconds=0.5))
+            with pytest.raises(VolumeError, match="was given up"):
+                await volumes.mount("v", "1")
+        else:
+            with trio.move_on_after(0.5):
+                await volumes.mount("v", "1")
+        assert held.waits.is_set()
+        held.go_on.set()
+        await trio.to_thread.run_sync(file._saving.acquire)  # the thread has ended
+        file._saving.release()
+    assert StateFile(file.path).load() == before
+    assert volumes.in_use() == []
+    await volumes.mount("v", "1")
+    assert StateFile(file.path).load()["v"].mounts == {"1"}
 
 
 def test_who_had_it_mounted_is_forgotten_after_a_reboot(file: StateFile) -> None:
