@@ -13,7 +13,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,11 +29,19 @@ from fusefs.printable import printable
 READY_SECONDS = 60
 """How long the starter waits for the daemon's word."""
 
+GIVEN_UP = signal.SIGRTMIN
+"""Tells the daemon that whoever started it wants no mount any more: what was there before is to be there again."""
+_INTRODUCTION_S = 5
+"""How long the starter waits for the daemon to say who it is: that is the first thing it does."""
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOG_MODE = 0o600
 
 Serve = Callable[[Callable[[], None]], None]
 """Serves until the end, and calls its argument once when the mount is up."""
+
+Mask = set[int | signal.Signals]
+"""The signals that are blocked."""
 
 log = logging.getLogger(__name__)
 
@@ -78,43 +86,78 @@ def run_in_background(
     sys.stdout.flush()
     sys.stderr.flush()
     receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _become_daemon(serve, sender, level, log_file, log_required)
-    os.close(sender)
-    os.waitpid(child, 0)
-    with open(receiver, "rb", buffering=0) as pipe:
-        return _wait_until_ready(pipe, log_file, time.monotonic() + seconds)
+    # Ctrl-C is let in only while we wait for the daemon: it can be given up then, and no word of it is lost.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = os.fork()
+        if child == 0:
+            _become_daemon(serve, sender, before, level, log_file, log_required)
+        os.close(sender)
+        os.waitpid(child, 0)
+        with open(receiver, "rb", buffering=0) as pipe:
+            return _wait_until_ready(_Daemon(pipe, before), log_file, time.monotonic() + seconds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # In the process that starts
 
 
-def _wait_until_ready(pipe: Any, log_file: str, deadline: float) -> str:
-    pid, warning, text = 0, "", b""
-    try:
-        while select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
-            chunk = pipe.read(4096)
+class _Daemon:
+    """The daemon, as far as it has said something."""
+
+    def __init__(self, pipe: Any, mask: Mask) -> None:
+        """`mask`: for as long as it is waited for."""
+        self.pid = 0
+        self.warning = ""
+        self.mask = mask
+        self._pipe = pipe
+        self._text = b""
+
+    def words(self, deadline: float) -> Iterator[Word]:
+        """What it says until then. Raises EOFError once it has ended without saying that the mount is ready."""
+        while self._says_something(deadline):
+            chunk = self._pipe.read(4096)
             if not chunk:
-                raise MountError(f"the daemon ended before the mount was ready: see {log_file}")
-            *lines, text = (text + chunk).split(b"\n")
+                raise EOFError
+            *lines, self._text = (self._text + chunk).split(b"\n")
             for word in (msgspec.json.decode(line, type=Word) for line in lines):
-                pid, warning = word.pid or pid, word.warning or warning
-                if word.error:
-                    raise _rebuilt(word)
-                if word.ready:
-                    return warning
+                self.pid, self.warning = word.pid or self.pid, word.warning or self.warning
+                yield word
+
+    def _says_something(self, deadline: float) -> bool:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            return bool(select.select([self._pipe], [], [], max(0, deadline - time.monotonic()))[0])
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def give_up(self) -> None:
+        """Have it end, and leave the mountpoint as it was."""
+        self.mask = {*self.mask, signal.SIGINT}
+        with contextlib.suppress(EOFError):
+            if not self.pid:
+                next(self.words(time.monotonic() + _INTRODUCTION_S), None)
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, GIVEN_UP)
+
+
+def _wait_until_ready(daemon: _Daemon, log_file: str, deadline: float) -> str:
+    try:
+        for word in daemon.words(deadline):
+            if word.error:
+                raise _rebuilt(word)
+            if word.ready:
+                signal.pthread_sigmask(signal.SIG_SETMASK, daemon.mask)  # one that came by now came in time
+                return daemon.warning
     except KeyboardInterrupt:
-        _give_up(pid)
+        daemon.give_up()
         raise
-    _give_up(pid)
+    except EOFError:
+        raise MountError(f"the daemon ended before the mount was ready: see {log_file}") from None
+    daemon.give_up()
     raise MountError(f"the mount was not ready in time and was given up: see {log_file}")
-
-
-def _give_up(pid: int) -> None:
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
 
 
 def _rebuilt(word: Word) -> Exception:
@@ -126,10 +169,11 @@ def _rebuilt(word: Word) -> Exception:
 # In the daemon
 
 
-def _become_daemon(serve: Serve, sender: int, level: str, log_file: str, log_required: bool) -> NoReturn:
+def _become_daemon(serve: Serve, sender: int, mask: Mask, level: str, log_file: str, log_required: bool) -> NoReturn:
     """Leave the session, the directory and the descriptors of the starter behind, then serve. Ends the process."""
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.setsid()
         if os.fork() == 0:  # no leader of the session any more: no terminal can become ours
             os.chdir("/")
@@ -145,14 +189,15 @@ def _become_daemon(serve: Serve, sender: int, level: str, log_file: str, log_req
 
 def _serve_and_tell(serve: Serve, sender: int, level: str, log_file: str, log_required: bool) -> int:
     def tell(word: Word) -> None:
-        # The starter may have given up.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(sender, msgspec.json.encode(word) + b"\n")
+        os.write(sender, msgspec.json.encode(word) + b"\n")
 
     def ready() -> None:
-        tell(Word(ready=True))
-        os.close(sender)
         told.append(True)
+        try:
+            tell(Word(ready=True))
+        except BrokenPipeError:  # it has ended without our knowing, and has told nobody of a mount
+            signal.raise_signal(GIVEN_UP)
+        os.close(sender)
 
     told: list[bool] = []
     try:
@@ -174,7 +219,8 @@ def _serve_and_tell(serve: Serve, sender: int, level: str, log_file: str, log_re
         log.error("%s: %s", type(error).__name__, error, exc_info=not expected or bool(told))
         if not told:
             message = str(error).encode("utf-8", "backslashreplace").decode()
-            tell(Word(error=type(error).__name__, message=message))
+            with contextlib.suppress(BrokenPipeError):
+                tell(Word(error=type(error).__name__, message=message))
         return 1
     finally:
         logging.shutdown()

@@ -4,18 +4,19 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pyfuse3
 import trio
 
 from fusefs.bare import protect, release_directory
+from fusefs.daemon import GIVEN_UP
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts
 from fusefs.state import MountState
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, GIVEN_UP)
 _DRAIN_S = 10.0
 """How long SIGTERM waits for those who have files open before the mount is detached under them."""
 _LEAVE_S = 5.0
@@ -28,9 +29,10 @@ class Ending:
     """The end of one mount."""
 
     def __init__(self, mountpoint: str, *, leave_dead: bool) -> None:
-        """`leave_dead`: at SIGTERM and SIGINT, instead of unmounting it."""
+        """Before it is mounted. `leave_dead`: at SIGTERM and SIGINT, instead of unmounting it."""
         self._mountpoint = mountpoint
         self._leave_dead = leave_dead
+        self._replaces_dead = (mount := mount_at(os.fsencode(mountpoint))) is not None and mount.ours
         self._left = False
         self._early: set[int] = set()
         self.connection: int | None = None
@@ -51,18 +53,18 @@ class Ending:
                 signal.signal(number, handler)
 
     async def at_signal(self, state: MountState) -> None:
-        """End the mount at SIGTERM and SIGINT."""
+        """End the mount at SIGTERM and SIGINT, and where nobody wants it any more who has started it."""
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             for number in self._early:
                 signal.raise_signal(number)
-            if self._leave_dead:
-                await self._leave_at_signal(signals, state)
-            else:
-                await self._unmount_at_signal(signals)
+            async for number in signals:
+                if self._replaces_dead if number == GIVEN_UP else self._leave_dead:
+                    await self._leave(number, state)
+                    break
+                await self._unmount_patiently(number)
 
-    async def _leave_at_signal(self, signals: AsyncIterator[int], state: MountState) -> None:
+    async def _leave(self, number: int, state: MountState) -> None:
         """End once nobody is writing, or after a while; what was closed until then is committed."""
-        number = await anext(signals)
         log.info("%s: leaving %s dead, for the next daemon", signal.Signals(number).name, self._mountpoint)
         with trio.move_on_after(_LEAVE_S):
             while state.writers:
@@ -70,19 +72,18 @@ class Ending:
         self._left = True
         pyfuse3.terminate()
 
-    async def _unmount_at_signal(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            log.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
-            with trio.move_on_after(_DRAIN_S) as patience:
-                while not await self._unmount():
-                    await trio.sleep(0.1)
-            if not patience.cancelled_caught:
-                continue  # binds of it may still be in use; the next signal does not wait for them for long
-            # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
-            await self._unmount("-z")
-            await trio.sleep(_DRAIN_S)
-            self._left = True  # if it could not even be detached
-            pyfuse3.terminate()
+    async def _unmount_patiently(self, number: int) -> None:
+        log.info("%s: unmounting %s", signal.Signals(number).name, self._mountpoint)
+        with trio.move_on_after(_DRAIN_S) as patience:
+            while not await self._unmount():
+                await trio.sleep(0.1)
+        if not patience.cancelled_caught:
+            return  # binds of it may still be in use; the next signal does not wait for them for long
+        # Detached: new paths no longer lead here, and who has a file open keeps it until closing it.
+        await self._unmount("-z")
+        await trio.sleep(_DRAIN_S)
+        self._left = True  # if it could not even be detached
+        pyfuse3.terminate()
 
     async def _unmount(self, *options: str) -> bool:
         """Try once. False where it is in use, where something is mounted over it, and where it is detached already."""

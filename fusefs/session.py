@@ -2,7 +2,7 @@
 
 A mount that cannot go on is left dead (ENOTCONN), never unmounted: below it lies an ordinary empty directory that
 jobs would fill with success. It is unmounted only where that was asked for: by umount, and by SIGTERM or SIGINT unless
-these are to leave it dead.
+these are to leave it dead; or where whoever started it gives it up, and there was none before.
 """
 
 import errno

@@ -154,6 +154,38 @@ def test_a_starter_that_is_interrupted_gives_the_daemon_up(tmp_path: Path) -> No
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
+INTERRUPTED_EARLY = """
+import signal
+wait = os.waitpid
+def interrupted(*arguments):
+    signal.raise_signal(signal.SIGINT)
+    return wait(*arguments)
+os.waitpid = interrupted
+"""
+
+
+def test_a_starter_that_is_interrupted_before_it_has_heard_of_the_daemon(tmp_path: Path) -> None:
+    command, out = starter(tmp_path, "report(); time.sleep(60)", "daemon.log", True, 30)
+    command[2] = command[2].replace("OUT, LOG =", f"{INTERRUPTED_EARLY}\nOUT, LOG =")
+    command = ["env", "--default-signal=INT", *command]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False, text=True)
+    assert "KeyboardInterrupt" in done.stderr
+    # It may not even have got as far as its report.
+    assert not out.exists() or not os.path.exists(f"/proc/{wait_for(out)['pid']}")
+
+
+def test_a_daemon_whose_starter_was_killed_gives_itself_up(tmp_path: Path) -> None:
+    body = (
+        "report(); [time.sleep(0.01) for _ in iter(lambda: os.path.exists(OUT + '.go'), True)]; ready(); time.sleep(60)"
+    )
+    command, out = starter(tmp_path, body, "daemon.log", True, 30)
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        pid = wait_for(out)["pid"]
+        process.kill()
+    out.with_suffix(".go").touch()
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said, _ = start(tmp_path, "ready()", log="file/daemon.log")
