@@ -4,9 +4,10 @@ import ctypes
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ import pytest
 from fusefs.mountapi import detach
 from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
+from tests.support.processes import Other
 
 pytestmark = pytest.mark.mount
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts without a helper")
 
 
 def as_json(store: MountedStore, *mountpoints: Path, exit_code: int) -> list[dict[str, object]]:
@@ -68,7 +72,7 @@ def test_all_of_them(make_mount: MakeMount) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts without a helper")
+@needs_root
 def test_many_that_never_answer_cost_no_more_than_one(mounted: MountedStore) -> None:
     """Any user can make such mounts, of our type."""
     paths = [mounted.directory / f"silent{number}" for number in range(6)]
@@ -82,14 +86,57 @@ def test_many_that_never_answer_cost_no_more_than_one(mounted: MountedStore) -> 
         assert {f"serving\t{mounted.path}", *(f"stuck\t{path}" for path in paths)} <= set(lines)
 
 
+@needs_root
+@pytest.mark.parametrize("state", ["alive", "dead"])
+def test_one_that_lets_nobody_else_in(mounted: MountedStore, state: str) -> None:
+    """Not even root: the kernel answers by itself, whoever serves it or does not."""
+    path = mounted.directory / "private"
+    path.mkdir()
+    with silent_mount(path, user_id=1001) as connection:
+        if state == "dead":
+            os.close(connection)
+        lines = mounted.cli("status", exit_code=0).stdout.decode().splitlines()
+        assert {f"serving\t{mounted.path}", f"unknown\t{path}"} <= set(lines)
+        (found,) = as_json(mounted, path, exit_code=1)
+        assert found["state"] == "unknown"
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "options"), [(0o700, ["--allow-other"]), (0o755, [])])
+def test_one_of_somebody_else(make_mount: MakeMount, mode: int, options: list[str]) -> None:
+    store = make_mount(options=options)
+    store.directory.chmod(mode)
+    with Other() as process:
+        process("sys.path[:] = path; import hashlib; from fusefs.status import all_statuses", path=sys.path)
+        process("os.setgroups([]); os.setgid(1001); os.setuid(1001)")
+        found = process("{each.path: each.state.value for each in all_statuses()}")
+    assert found[str(store.path)] == "unknown"
+
+
+@pytest.mark.slow
+@needs_root
+def test_of_another_user_only_a_few_are_asked_at_once(mounted: MountedStore) -> None:
+    """A process that asks one that never answers may never end."""
+    paths = [mounted.directory / f"silent{number:02}" for number in range(12)]
+    with ExitStack() as mounts:
+        for path in paths:
+            path.mkdir()
+            mounts.enter_context(silent_mount(path, user_id=1001, options=",allow_other"))
+        lines = mounted.cli("status", exit_code=1).stdout.decode().splitlines()
+        assert f"serving\t{mounted.path}" in lines
+        assert {f"stuck\t{path}" for path in paths[:8]} <= set(lines)
+        assert {f"unknown\t{path}" for path in paths[8:]} <= set(lines)
+
+
 @contextmanager
-def silent_mount(path: Path) -> Iterator[None]:
-    """A filesystem of our type, whose server is there and never answers."""
+def silent_mount(path: Path, *, user_id: int = 0, options: str = "") -> Iterator[int]:
+    """A filesystem of our type, whose server is there and never answers. Gives its descriptor, which may be closed."""
     connection = os.open("/dev/fuse", os.O_RDWR)
     try:
-        options = f"fd={connection},rootmode=40000,user_id=0,group_id=0"
+        options = f"fd={connection},rootmode=40000,user_id={user_id},group_id={user_id}{options}"
         assert ctypes.CDLL(None).mount(b"silent", bytes(path), b"fuse.fusefs", 0, options.encode()) == 0
-        yield
+        yield connection
     finally:
-        os.close(connection)
+        with suppress(OSError):
+            os.close(connection)
         detach(str(path))
