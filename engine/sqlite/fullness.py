@@ -60,7 +60,8 @@ def make_room(database: Database) -> None:
 def again_when_full(method: Method) -> Method:
     """Try a method of an object with a `_database` once more, after making room, when the disk is full.
 
-    For what is a transaction of its own and leaves nothing when it fails. What had shared it comes first again.
+    For what is a transaction of its own and leaves nothing when it fails. What had shared it comes first again. A part
+    of a transaction is not tried by itself: SQLite may have undone all that was before it.
     """
 
     @functools.wraps(method)
@@ -69,8 +70,10 @@ def again_when_full(method: Method) -> Method:
             return method(self, *arguments, **options)
         except OutOfSpaceError:
             database: Database = self._database
+            if database.in_transaction:
+                raise
             make_room(database)
-            if database.is_owner and not database.in_transaction:
+            if database.is_owner:
                 database.writes.redo()
             return method(self, *arguments, **options)
 
