@@ -21,7 +21,7 @@ from engine.sqlite.connecting import BUSY_TIMEOUT_MS, CHECKSUM_BYTES, connect, t
 from engine.sqlite.files import PAGE_BYTES
 from engine.sqlite.log import Log
 from engine.sqlite.slots import Slots
-from engine.sqlite.writing import Operation, Writes
+from engine.sqlite.writing import Operation, Writes, undone
 from engine.troubles import Troubles
 
 _NOBODY = -1
@@ -81,16 +81,27 @@ class Database:
         self._owner = _NOBODY if self.path is None else get_ident()
 
     def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[Row]:
-        """Run one statement and return all its rows. Raises StoreError."""
+        """Run one statement and return all its rows. Raises StoreError.
+
+        After some errors SQLite undoes a whole transaction by itself; what is left of its operation is refused then, or
+        each statement would be committed as it is.
+        """
         try:
-            if get_ident() == self._owner:
-                if self.writes.reads_next:
-                    self.writes.begin_reading()
+            thread, writes = get_ident(), self.writes
+            if thread == self._owner:
+                if writes.reads_next:
+                    writes.begin_reading()
+                if writes.writer == thread and not self._main.in_transaction:
+                    raise undone()
                 return self._cursor.execute(sql, arguments).fetchall()
             with self._mine() as connection:
+                if writes.writer == thread and not connection.in_transaction:
+                    raise undone()
                 return connection.execute(sql, arguments).fetchall()
         except apsw.Error as error:
-            raise self.failed(error) from error
+            failure = self.failed(error)
+            self.writes.note_failure()
+            raise failure from error
 
     def failed(self, error: apsw.Error, connection: apsw.Connection | None = None) -> StoreError:
         """The engine's error for SQLite's, and what follows from it."""

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _ONCE_MORE_S = 0.01
 
 
+def undone() -> InternalError:
+    """For an operation that goes on although SQLite has undone it by itself, as it does after some errors."""
+    return InternalError("the store's database has undone the transaction that this is a part of")
+
+
 class Operation:
     """All of a `with` block, or nothing of it. Raises StoreError."""
 
@@ -59,8 +64,8 @@ class Writes:
         """How long `lock` is waited for, and then another process's transaction."""
         self._waited_in_vain = False
         """Whether the last who waited for it did so in vain."""
-        self._writer: int | None = None
-        """The thread that is in an operation; set and cleared by itself."""
+        self.writer: int | None = None
+        """The thread that is in an operation; set and cleared by itself, from its first statement to its last."""
         self._shared = False
         """Whether the transaction stays open between operations; then its thread holds the lock."""
         self.in_turn = False
@@ -89,7 +94,7 @@ class Writes:
     @property
     def in_operation(self) -> bool:
         """Whether the calling thread is in an operation."""
-        return self._writer == threading.get_ident()
+        return self.writer == threading.get_ident()
 
     @property
     def open(self) -> bool:
@@ -115,11 +120,12 @@ class Writes:
             # By this thread, or the lock could not be had; it holds everything already.
             self.lock.release()
             self.memory = None
+            self.writer = threading.get_ident()
             if savepoint:
-                self._database.rows("SAVEPOINT operation")
+                self._run("SAVEPOINT operation")
         else:
             self._begin()
-        self._writer = threading.get_ident()
+            self.writer = threading.get_ident()
         self._grown_before = self.grown
         self.count += 1
         return self._shared
@@ -158,21 +164,38 @@ class Writes:
             self._commit()
             return
         if savepoint:
-            self._database.rows("RELEASE operation")
+            self._run("RELEASE operation")
+        elif not self._database.in_sqlite_transaction:
+            self._end(committed=False)
+            raise undone()
         self._shared = True
-        self._writer = None
+        self.writer = None
         self._remember()
 
     def undo(self, savepoint: bool) -> None:
         """End an operation that failed, as if it had not been."""
         # SQLite has undone everything by itself after some errors (a full disk); then there is nothing left.
         if savepoint and self._database.in_sqlite_transaction:
-            self._database.rows("ROLLBACK TO operation")
-            self._database.rows("RELEASE operation")
-            self._writer = None
+            self._run("ROLLBACK TO operation", "RELEASE operation")
+            self.writer = None
             self.grown = self._grown_before
             self._remember()
         else:
+            self._end(committed=False)
+
+    def _run(self, *statements: str) -> None:
+        """Statements of an operation's beginning or end: where one fails, nothing is left of the transaction."""
+        try:
+            for statement in statements:
+                self._database.rows(statement)
+        except BaseException:
+            self._end(committed=False)
+            raise
+
+    def note_failure(self) -> None:
+        """A statement has failed. With some errors SQLite undoes also what was left open by the operations before."""
+        left_open = self._shared and self.writer is None and self._database.is_owner
+        if left_open and not self._database.in_sqlite_transaction:
             self._end(committed=False)
 
     def begin_turn(self) -> None:
@@ -218,7 +241,7 @@ class Writes:
             self._commit()
 
     def _commit(self) -> None:
-        self._writer = threading.get_ident()
+        self.writer = threading.get_ident()
         try:
             while self._before:
                 self._before.pop()()
@@ -234,7 +257,7 @@ class Writes:
             if self._database.in_sqlite_transaction:
                 self._database.rows("ROLLBACK")
         finally:
-            self._writer = None
+            self.writer = None
             self._shared = False
             self.grown = 0
             if self._database.is_owner:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import UnavailableError
+from engine.errors import InternalError, UnavailableError
 from engine.sqlite.database import Database
 
 
@@ -65,6 +65,88 @@ def test_the_first_operation_fails(database: Database) -> None:
     assert not database.writes.open
     insert(database, 2)
     assert content(database) == [2]
+
+
+UNDOES_ALL = "INSERT OR ROLLBACK INTO t VALUES (1)"
+"""Where that is there, SQLite undoes the transaction by itself, as it does when the disk is full."""
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_nothing_of_an_operation_is_done_without_its_transaction(
+    database: Database, later: bool, alone: bool, shares: bool, goes_on: bool
+) -> None:
+    insert(database, 1)
+    told: list[bool] = []
+    if shares:
+        insert(database, 2, later=True)
+        database.writes.after(told.append)
+    with pytest.raises(InternalError), database.write(alone=alone) as operation:
+        operation.later = later
+        database.rows("INSERT INTO t VALUES (3)")
+        with pytest.raises(InternalError):
+            database.rows(UNDOES_ALL)
+        if goes_on:
+            database.rows("INSERT INTO t VALUES (4)")
+    assert not database.in_transaction
+    assert not database.writes.open
+    assert told == [False] * shares
+    insert(database, 5)
+    database.writes.settle()
+    assert content(database) == [1, 5]
+
+
+def test_nothing_is_done_in_another_thread_without_the_transaction(database: Database) -> None:
+    insert(database, 1)
+    errors: list[Exception] = []
+
+    def write() -> None:
+        with database.write():
+            for sql in (UNDOES_ALL, "INSERT INTO t VALUES (2)"):
+                try:
+                    database.rows(sql)
+                except InternalError as error:
+                    errors.append(error)
+            raise ZeroDivisionError
+
+    def run() -> None:
+        with pytest.raises(ZeroDivisionError):
+            write()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    insert(database, 3)
+    assert content(database) == [1, 3]
+
+
+def test_what_is_left_open_and_undone_in_between_is_told(database: Database) -> None:
+    """And is not taken for committed when the next operation is."""
+    insert(database, 1)
+    told: list[bool] = []
+    insert(database, 2, later=True)
+    database.writes.after(told.append)
+    with pytest.raises(InternalError):
+        database.rows(UNDOES_ALL)
+    assert told == [False]
+    insert(database, 3, later=True)
+    insert(database, 4)
+    assert content(database) == [1, 3, 4]
+
+
+def test_an_operation_does_not_begin_where_the_transaction_is_gone(database: Database) -> None:
+    told: list[bool] = []
+    insert(database, 1, later=True)
+    database.writes.after(told.append)
+    database._main.execute("ROLLBACK")
+    with pytest.raises(InternalError):
+        insert(database, 2)
+    assert told == [False]
+    insert(database, 3)
+    assert content(database) == [3]
 
 
 def test_who_is_told_of_the_end(database: Database) -> None:
