@@ -118,14 +118,15 @@ class Intents:
     def _withdraw(self, key: Key, draft: Draft) -> None:
         with self._database.write():
             fulfilled = self.fulfil(key)
-            if key in self._in_table and draft.content and not draft.registered:
+            registers = key in self._in_table and bool(draft.content) and not draft.registered
+            if registers:
                 session = self._contents.sessions.own
                 self._database.rows("INSERT OR IGNORE INTO draft VALUES (?, ?)", (draft.content, session))
-                draft.registered = True
             # The intent was the last that referred to them.
             self.drop_superseded(draft)
             self.seen_to(fulfilled)
         self.note(fulfilled)
+        draft.registered |= registers
         draft.superseded.clear()
 
     def drop_superseded(self, draft: Draft) -> None:

@@ -134,6 +134,27 @@ store.publisher.abandon(draft, put.ino, 1)
     check_nothing_left(store)
 
 
+def test_a_kill_after_a_withdrawal_that_succeeds_at_the_second_try(store: Store, stores: Stores) -> None:
+    """A large value is listed as nobody's all the same, and deleted."""
+    store = after_death(
+        store,
+        stores,
+        REFUSING
+        + """
+put, draft, _ = close(b"k", b"value" * 50_000)
+refused[0] = True
+try:
+    store.publisher.retract(put.ino, draft, 1)
+    raise AssertionError("it was full")
+except OutOfSpaceError:
+    refused[0] = False
+store.publisher.retract(put.ino, draft, 1)
+""",
+    )
+    assert values(store, APP) == {}
+    check_nothing_left(store)
+
+
 class UnexpectedError(Exception):
     """An error of ours, that nobody thought of."""
 
