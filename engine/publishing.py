@@ -89,7 +89,7 @@ class Publisher:
         except StoreError:
             # It may have taken along what was published before it, and not committed yet.
             with suppress(StoreError):
-                self.publish_again()
+                self._publish_waiting()  # which `publish_again` tells of
             raise
 
     def _publish_append(self, put: Put, draft: Draft, intent: tuple[int, int] | None) -> Published:

@@ -15,7 +15,7 @@ from engine.sqlite import fullness
 from engine.sqlite.database import Database
 from tests.support.acknowledging import APP, OPEN, REFUSING, after_death, put_later
 from tests.support.invariants import check_nothing_left, check_store
-from tests.support.stores import Stores, directory, keys, new_draft, new_put, run_process, values
+from tests.support.stores import Stores, directory, keys, new_draft, new_put, node, run_process, values
 
 
 @pytest.fixture
@@ -90,9 +90,32 @@ def test_a_put_that_fails_takes_no_other_along(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.publisher.publish(put, draft, (put.ino, 1), later=True)
     assert values(store, APP) == {b"a": b"1", b"b": b"2"}
+    told = store.publisher.publish_again()
+    assert [node.ino for node in told.nodes] == [node(store, APP, key).ino for key in (b"a", b"b")]
     store.publisher.abandon(draft, put.ino, 1)
     put_later(store, b"c", b"3")
     store.publisher.settle()
+    check_nothing_left(store)
+
+
+def test_what_a_put_that_fails_has_published_again_is_told(stores: Stores) -> None:
+    """With what that evicted, and what was published again before."""
+    store = stores.open(pipeline_object_limit=2)
+    store.create_pipeline(APP.name)
+    for key in (b"v0", b"v1"):
+        store.put_object(APP, key, b"x")
+    top = directory(store, APP)
+    directory_ = store.tree.make_directory(top, b"directory", 0o755, 0, 0)[0]
+    put, draft = new_put(store, directory_.ino, b"k"), new_draft(store, b"value")
+    store.publisher.prepare(put, draft, 1)
+    store.tree.remove_directory(top, b"directory")
+    put_later(store, b"a", b"1")
+    with pytest.raises(NotFoundError):
+        store.publisher.publish(put, draft, (put.ino, 1), later=True)
+    told = store.publisher.publish_again()
+    assert [node.name for node in told.nodes] == [b"a"]
+    assert [gone.path for effects in told.effects for gone in effects.evicted] == [b"pipeline/app/v0"]
+    store.publisher.abandon(draft, put.ino, 1)
     check_nothing_left(store)
 
 
