@@ -56,8 +56,13 @@ class Publisher:
     def prepare(self, put: Put, draft: Draft, handle: int) -> None:
         """Make sure that `put` happens even if this process dies from now on. Raises StoreError."""
         self._contents.settle(draft)
-        require_space(self._database, SMALL_BYTES)
+        self._require_space(put, draft)
         self._intents.keep(put, draft, handle)
+
+    def _require_space(self, put: Put, draft: Draft) -> None:
+        """Before a Put is acknowledged: what is needed to publish it as well, which must not be refused any more."""
+        joined = draft.size if put.how is How.APPEND and self._contents.shares_catalog else 0
+        require_space(self._database, SMALL_BYTES + joined)
 
     def retract(self, ino: int, draft: Draft, handle: int) -> None:
         """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
@@ -77,7 +82,7 @@ class Publisher:
             self._publish_waiting((put.parent, put.name))
         self._contents.settle(draft)
         if intent is None:
-            require_space(self._database, SMALL_BYTES)
+            self._require_space(put, draft)
         if put.how is How.APPEND and not self._contents.shares_catalog:
             return self._publish_append(put, draft, intent)
         spare = self._contents.numbers.take() if put.how is How.APPEND else 0

@@ -109,7 +109,8 @@ class ChunkedDraft:
 
     @again_when_full
     def _store(self, batch: dict[int, Data]) -> None:
-        require_space(self._database, len(batch) * CHUNK_BYTES)
+        if not self._database.in_transaction:  # else it was asked for before that began, or before it was acknowledged
+            require_space(self._database, len(batch) * CHUNK_BYTES)
         whole = sorted(position for position, data in batch.items() if len(data) == CHUNK_BYTES)
         in_slots = whole if len(whole) >= _BULK_CHUNKS and self._database.slots.usable else []
         hashes = {position: hashes_of(data) for position, data in batch.items()}

@@ -11,6 +11,7 @@ from engine.errors import NotFoundError
 from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.database import Database
 from engine.sqlite.extents import delete_chunks, read_chunks, read_chunks_now, stored_ranges
+from engine.sqlite.fullness import require_space
 from engine.sqlite.hashing import check_small, hash_of
 
 _DELETED_AT_ONCE = 8
@@ -77,6 +78,8 @@ class Values:
         """Begin a large value under a free number, from the value of `base` where that is not 0."""
         size = self.size(base) if base else 0
         if base:
+            if not self.database.in_transaction:
+                require_space(self.database, SMALL_BYTES)
             with self.database.joined():
                 self._copy_as_extents(base, number)
         return ChunkedDraft(self.database, number, size)

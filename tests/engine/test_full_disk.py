@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from engine import Store
+from engine import Store, disk
 from engine.catalog.puts import How, Put
 from engine.drafts import Draft
+from engine.errors import OutOfSpaceError
 from engine.sqlite.database import Database
-from tests.support.acknowledging import APP
+from tests.support.acknowledging import APP, after_death
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, directory, new_draft, new_put, value
 
 CHUNK = 256 * 1024
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -64,4 +66,42 @@ def test_an_append_that_fills_the_disk_in_its_transaction_happens_once(
     assert value(store, APP, b"k") == old + b"b" * (6 * CHUNK)
     store.publisher.publish_later(put, put.ino, 1)
     assert store.publisher.publish_again().nodes == []
+    check_nothing_left(store)
+
+
+def test_an_acknowledged_append_needs_no_reserve(store: Store, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes a small value a large one here, when the store is opened after a kill; and then in the same process."""
+    store.put_object(APP, b"k", b"a" * 60_000)
+    acknowledge = """
+from engine.catalog.puts import How
+put, draft = new_put(store, top, b"k", How.APPEND), new_draft(store, b"b" * 9000)
+store.publisher.prepare(put, draft, 1)
+"""
+    monkeypatch.setattr(disk, "free_bytes", lambda place: 5 * MIB)
+    store = after_death(store, stores, acknowledge)
+    assert value(store, APP, b"k") == b"a" * 60_000 + b"b" * 9000
+    monkeypatch.undo()
+    put, draft = large_append(store, 2 * CHUNK)
+    monkeypatch.setattr(disk, "free_bytes", lambda place: 5 * MIB)
+    store.publisher.publish(put, draft, (put.ino, 1))
+    assert value(store, APP, b"k")[60_000:] == b"b" * (9000 + 2 * CHUNK)
+    check_nothing_left(store)
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_an_append_that_there_is_no_room_to_publish_is_refused_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, acknowledged: bool
+) -> None:
+    """Both values have to fit, and the log with what is joined."""
+    store.put_object(APP, b"k", b"old")
+    put, draft = new_put(store, directory(store, APP), b"k", How.APPEND), new_draft(store, b"b" * (3 * MIB))
+    store.contents.settle(draft)
+    monkeypatch.setattr(disk, "free_bytes", lambda place: 10 * MIB)
+    with pytest.raises(OutOfSpaceError):
+        if acknowledged:
+            store.publisher.prepare(put, draft, 1)
+        else:
+            store.publisher.publish(put, draft)
+    assert value(store, APP, b"k") == b"old"
+    store.publisher.abandon(draft)
     check_nothing_left(store)
