@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.catalog import lifetimes
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
-from engine.errors import OpenError, StoreError
+from engine.errors import OpenError, OutOfSpaceError, StoreError
 from engine.interface import ObjectEngine
 from engine.model import NO_EFFECTS, Effects
 from engine.registry import EMBEDDED, load_engine
@@ -107,12 +107,20 @@ def _open(database: Database, engine: ObjectEngine | None, settings: ObjectStore
     if not database.read_only:
         try:
             store.opening_effects.append(_apply_limits(database, settings))
-            store.opening_effects += store.publisher.recover().effects
-            store.publisher.tidy()
+            _recover(store)
         except BaseException:
             store.sessions.close()
             raise
     return store
+
+
+def _recover(store: Store) -> None:
+    try:
+        store.opening_effects += store.publisher.recover().effects
+    except OutOfSpaceError as error:
+        # It waits: whoever opens the store may be about to delete something.
+        store.database.troubles.note(f"what processes that died have left cannot be published yet: {error}")
+    store.publisher.tidy()
 
 
 def _or(value: int | None, default: int) -> int:

@@ -242,6 +242,27 @@ def test_what_cannot_be_recovered_does_not_keep_the_store_closed(
     check_nothing_left(store)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_full_disk_does_not_keep_the_store_closed(
+    store: Store, stores: Stores, full: list[bool], read_only: bool
+) -> None:
+    """What a dead process has left waits and is told, and something can be deleted."""
+    store.put_object(APP, b"old", b"value")
+    stores.close(store)
+    run_process(f'{OPEN}close(b"k", b"value")\ndie()', str(stores.path), expected=-9)
+    full[0] = True
+    store = stores.open(read_only=read_only)
+    assert keys(store, APP) == [b"old"]
+    told = store.database.troubles.news()
+    assert any("cannot be published yet: the disk is full" in trouble for trouble in told), told
+    full[0] = False
+    if not read_only:
+        store.delete_object(APP, b"old")
+        assert [node.name for node in store.publisher.recover().nodes] == [b"k"]
+        assert keys(store, APP) == [b"k"]
+        check_nothing_left(store)
+
+
 def test_a_recovery_that_is_interrupted_tells_the_rest_later(
     store: Store, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
