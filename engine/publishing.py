@@ -50,7 +50,7 @@ class Publisher:
         self._recovery = Recovery(database, contents)
         database.writes.redo = self._publish_waiting
         self._again = Recovered([], [])
-        """What was published again and `publish_again` has not told of yet."""
+        """What was published again and `published_again` has not told of yet."""
 
     @again_when_full
     def prepare(self, put: Put, draft: Draft, handle: int) -> None:
@@ -94,7 +94,7 @@ class Publisher:
         except StoreError:
             # It may have taken along what was published before it, and not committed yet.
             with suppress(StoreError):
-                self._publish_waiting()  # which `publish_again` tells of
+                self._publish_waiting()  # which `published_again` tells of
             raise
 
     def _publish_append(self, put: Put, draft: Draft, intent: tuple[int, int] | None) -> Published:
@@ -192,8 +192,15 @@ class Publisher:
         self._intents.unpublished[ino, handle] = put.parent, put.name
 
     def publish_again(self) -> Recovered:
-        """Publish what could not be published, or was undone because it could not be committed. Raises StoreError."""
+        """Publish what could not be published, or was undone because it could not be committed.
+
+        Raises the error of one that goes on waiting; `published_again` tells of the others then.
+        """
         self._publish_waiting()
+        return self.published_again()
+
+    def published_again(self) -> Recovered:
+        """What was published again since the last call, here or before something else."""
         again, self._again = self._again, Recovered([], [])
         return again
 

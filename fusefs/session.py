@@ -247,6 +247,7 @@ async def _recover(state: MountState) -> None:
     try:
         _tell(state, state.store.publisher.publish_again())
     finally:  # neither waits for the other
+        _tell(state, state.store.publisher.published_again())
         _tell(state, state.store.publisher.recover())
         _log_troubles(state.store)
 
