@@ -48,7 +48,6 @@ class Publisher:
         self._intents = Intents(database, contents, journaled=journaled)
         self.waiting = self._intents.waiting
         self._recovery = Recovery(database, contents)
-        database.writes.redo = self._publish_waiting
         self._again = Recovered([], [])
         """What was published again and `published_again` has not told of yet."""
 
@@ -57,6 +56,8 @@ class Publisher:
         """Make sure that `put` happens even if this process dies from now on. Raises StoreError."""
         self._contents.settle(draft)
         self._require_space(put, draft)
+        if put.how is How.CREATE:
+            self.first((put.parent, put.name))
         self._intents.keep(put, draft, handle)
 
     def _require_space(self, put: Put, draft: Draft) -> None:
@@ -78,8 +79,6 @@ class Publisher:
 
         Raises StoreError, and then the old value stands.
         """
-        if self._intents.unpublished:
-            self._publish_waiting((put.parent, put.name))
         self._contents.settle(draft)
         if intent is None:
             self._require_space(put, draft)
@@ -93,8 +92,7 @@ class Publisher:
             return self._publish_in_one(put, draft, intent, spare, later=later)
         except StoreError:
             # It may have taken along what was published before it, and not committed yet.
-            with suppress(StoreError):
-                self._publish_waiting()  # which `published_again` tells of
+            self._publish_waiting()  # which `published_again` tells of
             raise
 
     def _publish_append(self, put: Put, draft: Draft, intent: tuple[int, int] | None) -> Published:
@@ -125,6 +123,7 @@ class Publisher:
         *,
         later: bool = False,
     ) -> Published:
+        self.first((put.parent, put.name))
         with self._database.write(alone=not later) as operation:
             tx = Transaction(self._database, self._contents.sessions.own)
             put.content, put.size = self._contents.keep(draft)
@@ -196,7 +195,9 @@ class Publisher:
 
         Raises the error of one that goes on waiting; `published_again` tells of the others then.
         """
-        self._publish_waiting()
+        waiting = self._publish_waiting()
+        if waiting:
+            raise next(iter(waiting.values()))
         return self.published_again()
 
     def published_again(self) -> Recovered:
@@ -204,24 +205,47 @@ class Publisher:
         again, self._again = self._again, Recovered([], [])
         return again
 
-    def _publish_waiting(self, name: Name | None = None) -> None:
-        """Of one name, or all: in the order in which they were closed.
+    def first(self, *names: Name, ino: int = 0) -> None:
+        """Publish what waits before something else changes names, or the node `ino`: it was closed before that.
 
-        One that fails for an error of ours keeps back those of its name alone. Raises that error in the end.
+        Raises the error of what goes on waiting under one of these names, or in a directory that has one: done now,
+        that change would be undone, or undo a Put. What waits elsewhere keeps nobody from making room.
         """
+        if not self._intents.unpublished:
+            return
+        waiting = self._publish_waiting()
+        node = nodes.by_ino(self._database, ino) if ino and waiting else None
+        changed = names if node is None else (*names, (node.parent, node.name))
+        for name, error in waiting.items():
+            home = nodes.by_ino(self._database, name[0])
+            if name in changed or (home is not None and (home.parent, home.name) in changed):
+                raise error
+
+    def _publish_waiting(self) -> dict[Name, Exception]:
+        """In the order in which they were closed. Returns the names of those that go on waiting, and why.
+
+        One that fails for an error of ours keeps back those of its name alone.
+        """
+        if self._database.writes.open:
+            with suppress(StoreError):
+                self.settle()  # or what that undoes would come behind what is published here
         failed: dict[Name, Exception] = {}
-        for key in self._intents.in_order():
-            its_name = self._intents.unpublished[key]
-            if name not in (None, its_name) or its_name in failed:
+        try:
+            keys = self._intents.in_order()
+        except StoreError as error:
+            return dict.fromkeys(self._intents.unpublished.values(), error)
+        for key in keys:
+            name = self._intents.unpublished[key]
+            if name in failed:
                 continue
             try:
                 self._publish_intent(key)
-            except StoreError:
-                raise  # of the disk, most often: the others would fail, too
+            except StoreError as error:
+                # Of the disk, most often: the others would fail, too.
+                return dict.fromkeys(self._intents.unpublished.values(), error) | failed
             except Exception as error:
-                failed[its_name] = error
-        if failed:
-            raise next(iter(failed.values()))
+                failed[name] = error
+        return failed
 
     def _publish_intent(self, key: Key) -> None:
         with self._database.write():

@@ -57,7 +57,7 @@ class Store:
         self.sessions = Sessions(database)
         self.contents = Contents(database, engine, self.sessions)
         self.publisher = Publisher(database, self.contents, journaled=not self.syncs_closes)
-        self.tree = Tree(database, self.contents, self.publisher.waiting)
+        self.tree = Tree(database, self.contents, self.publisher.waiting, self.publisher.first)
         self.upkeep = Upkeep(database, self.contents)
         self.opening_effects: list[Effects] = []
         """What opening it did beside: for whoever opened it to tell."""
@@ -124,6 +124,7 @@ class Store:
 
     def delete_pipeline(self, name: bytes, force: bool = False) -> None:
         """Remove a pipeline, with `force` also one that holds something. Raises NotFoundError and NotEmptyError."""
+        self.publisher.first(*([] if force else [(lifetimes.HOME[ScopeKind.PIPELINE], name)]))
         with self.database.write():
             ino = lifetimes.find(self.database, ScopeName.pipeline(name))
             if not force and not nodes.is_empty(self.database, ino):
@@ -140,6 +141,7 @@ class Store:
         Raises NotFoundError and InvalidError.
         """
         summaries.check_limit(limit)
+        self.publisher.first()
         with self.database.write():
             ino = lifetimes.find(self.database, ScopeName.pipeline(name))
             tx = self._transaction()

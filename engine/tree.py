@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Protocol
 
 from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
 from engine.catalog.room import Waiting
@@ -39,13 +40,23 @@ _RMDIR_FORGIVES_S = 60
 _FORGIVEN_AT_MOST = 64
 
 
+class First(Protocol):
+    """Publishes what waits, before names are changed, or a node is (see Publisher.first).
+
+    The last thing before the transaction: to ask for space may undo what was left open.
+    """
+
+    def __call__(self, *names: tuple[int, bytes], ino: int = 0) -> None: ...
+
+
 class Tree:
     """Names and attributes. Names are bytes; a number `parent` is the inode of a directory."""
 
-    def __init__(self, database: Database, contents: Contents, waiting: Waiting) -> None:
+    def __init__(self, database: Database, contents: Contents, waiting: Waiting, first: First) -> None:
         self._database = database
         self._contents = contents
         self._waiting = waiting
+        self._first = first
         self._expiring = lifetimes.Expiring(database)
         self._elsewhere = 0
         self._came_back: dict[int, float] = {}
@@ -105,6 +116,7 @@ class Tree:
         """
         require_space(self._database, len(name))
         ino = self._contents.numbers.take()
+        self._first((parent, name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             if parent in lifetimes.KIND_OF_HOME:
@@ -137,6 +149,7 @@ class Tree:
         check_part(name)
         require_space(self._database, len(name) + len(target))
         ino = self._contents.numbers.take()
+        self._first((parent, name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             scope = nodes.touch_directory(tx, parent)
@@ -155,6 +168,7 @@ class Tree:
 
         Returns what the name stood for. Raises NotFoundError and IsDirectoryError.
         """
+        self._first((parent, name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             node = self._existing(parent, name)
@@ -176,6 +190,7 @@ class Tree:
 
         Raises NotFoundError, NotDirectoryError, NotEmptyError, and NotPermittedError for the fixed ones.
         """
+        self._first((parent, name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             node = self._existing(parent, name)
@@ -214,6 +229,7 @@ class Tree:
         check_part(new_name)
         if len(new_name) > len(name):
             require_space(self._database, len(new_name))
+        self._first((parent, name), (new_parent, new_name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             target = renames.rename(tx, parent, name, new_parent, new_name, self._waiting, replace=replace)
@@ -221,6 +237,7 @@ class Tree:
 
     def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes) -> Effects:
         """Swap two names. Raises as renames.exchange."""
+        self._first((parent, name), (other_parent, other_name))
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             renames.exchange(tx, parent, name, other_parent, other_name, self._waiting)
@@ -228,6 +245,7 @@ class Tree:
 
     def set_attributes(self, ino: int, attributes: Attributes) -> Node:
         """Set what `attributes` names; no Put. Raises NotFoundError."""
+        self._first(ino=ino)
         with self._database.write():
             return nodes.set_attributes(Transaction(self._database, self._contents.sessions.own), ino, attributes)
 
@@ -237,6 +255,7 @@ class Tree:
         before = self.node(ino)
         if packed and before is not None and len(packed) > len(before.xattrs or b""):
             require_space(self._database, len(packed))
+        self._first(ino=ino)
         with self._database.write():
             tx = Transaction(self._database, self._contents.sessions.own)
             tx.rows("UPDATE node SET xattrs = ? WHERE ino = ?", (packed, ino))

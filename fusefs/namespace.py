@@ -153,6 +153,7 @@ class Namespace:
     def remove(self, parent: int, name: bytes, pid: int) -> None:
         """unlink(2). A name that the caller's own process is writing is never published. Raises StoreError."""
         self._state.scope.check_change(parent)
+        self._state.store.publisher.first((parent, name))  # before it is looked up
         writers = self._state.writers.at(parent, name)
         if writers is not None and writers.held_by(pid):
             self._unlink_pending(writers, pid)
@@ -184,6 +185,7 @@ class Namespace:
         if len(new_name) > PART_MAX_BYTES:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
+        self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
         writers = self._state.writers.at(parent, name)
         own = writers is not None and writers.held_by(pid)
         if writers is not None and own and self._tree.child(parent, name) is None:

@@ -60,8 +60,9 @@ def make_room(database: Database) -> None:
 def again_when_full(method: Method) -> Method:
     """Try a method of an object with a `_database` once more, after making room, when the disk is full.
 
-    For what is a transaction of its own and leaves nothing when it fails. What had shared it comes first again. A part
-    of a transaction is not tried by itself: SQLite may have undone all that was before it.
+    For what is a transaction of its own and leaves nothing when it fails. A part of one is not tried by itself: SQLite
+    may have undone all that was before it. What changes names begins with `Publisher.first`, each time: what shared
+    the transaction was undone with it.
     """
 
     @functools.wraps(method)
@@ -73,8 +74,6 @@ def again_when_full(method: Method) -> Method:
             if database.in_transaction:
                 raise
             make_room(database)
-            if database.is_owner:
-                database.writes.redo()
             return method(self, *arguments, **options)
 
     return cast(Method, wrapper)

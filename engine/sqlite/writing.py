@@ -86,8 +86,6 @@ class Writes:
         """What has been found out in this transaction of SQLite's, and holds as long as that is open."""
         self.refused = ""
         """Why nothing may be written; empty: it may."""
-        self.redo: Callable[[], None] = lambda: None
-        """Does again, in order, what was `later` and undone. For the main connection's thread. Raises StoreError."""
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[bool], None]] = []
 

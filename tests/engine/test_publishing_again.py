@@ -1,8 +1,5 @@
 """Acknowledged Puts that could not be published or committed: they are tried again, and hold up nobody."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
 from engine import Store
@@ -12,7 +9,6 @@ from engine.errors import NotFoundError, OutOfSpaceError
 from engine.model import Node
 from engine.recovering import Recovery
 from engine.sqlite import fullness
-from engine.sqlite.database import Database
 from tests.support.acknowledging import APP, OPEN, REFUSING, after_death, put_later
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, keys, new_draft, new_put, node, run_process, values
@@ -23,21 +19,6 @@ def store(stores: Stores) -> Store:
     store = stores.open()
     store.create_pipeline(APP.name)
     return store
-
-
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """While it holds True, nothing can be committed."""
-    state = [False]
-    rows = Database.rows
-
-    def refusing(self: Database, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
-        if state[0] and sql == "COMMIT" and self.in_transaction:
-            raise OutOfSpaceError("the disk is full")
-        return rows(self, sql, arguments)
-
-    monkeypatch.setattr(Database, "rows", refusing)
-    return state
 
 
 @pytest.fixture

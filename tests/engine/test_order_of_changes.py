@@ -1,0 +1,177 @@
+"""What was closed and waits to be published comes before what is done to names after that."""
+
+from collections.abc import Callable
+
+import pytest
+
+from engine import Store
+from engine.catalog.puts import How, Put
+from engine.catalog.transaction import Transaction
+from engine.errors import ExistsError, NotEmptyError, NotFoundError, OutOfSpaceError, StoreError
+from engine.model import Attributes, Node
+from engine.recovering import Recovery
+from engine.sqlite import fullness
+from tests.support.acknowledging import APP, put_later
+from tests.support.invariants import check_nothing_left
+from tests.support.stores import Stores, directory, new_draft, new_put, node, value, values
+
+
+@pytest.fixture
+def store(stores: Stores) -> Store:
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    return store
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
+    """Names for whose values there is no room."""
+    refused: set[bytes] = set()
+    publish = Recovery.publish
+
+    def refusing(recovery: Recovery, tx: Transaction, put: Put) -> Node | None:
+        if put.name in refused:
+            raise OutOfSpaceError(f"no room for {put.name!r}")
+        return publish(recovery, tx, put)
+
+    monkeypatch.setattr(Recovery, "publish", refusing)
+    return refused
+
+
+def undo(store: Store, full: list[bool], *names: bytes) -> None:
+    """Put new values that are acknowledged, and cannot be committed for a moment."""
+    for name in names:
+        put_later(store, name, b"new")
+    full[0] = True
+    with pytest.raises(OutOfSpaceError):
+        store.publisher.settle()
+    full[0] = False
+
+
+def top(store: Store) -> int:
+    return directory(store, APP)
+
+
+CHANGES: dict[str, tuple[Callable[[Store], object], dict[bytes, bytes]]] = {
+    "remove": (lambda store: store.tree.remove(top(store), b"k"), {b"other": b"other"}),
+    "rename": (
+        lambda store: store.tree.rename(top(store), b"k", top(store), b"moved", replace=True),
+        {b"moved": b"new", b"other": b"other"},
+    ),
+    "rename onto it": (
+        lambda store: store.tree.rename(top(store), b"other", top(store), b"k", replace=True),
+        {b"k": b"other"},
+    ),
+    "exchange": (
+        lambda store: store.tree.exchange(top(store), b"k", top(store), b"other"),
+        {b"k": b"other", b"other": b"new"},
+    ),
+    "put": (lambda store: store.put_object(APP, b"k", b"last", force=True), {b"k": b"last", b"other": b"other"}),
+    "delete": (lambda store: store.delete_pipeline(APP.name, force=True), {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_comes_after_what_was_closed_before_it(store: Store, full: list[bool], change: str) -> None:
+    """What was removed or renamed does not come back, and takes the new value along."""
+    store.put_object(APP, b"k", b"old")
+    store.put_object(APP, b"other", b"other")
+    undo(store, full, b"k")
+    assert value(store, APP, b"k") == b"old"
+    make, expected = CHANGES[change]
+    make(store)
+    store.publisher.publish_again()
+    assert (values(store, APP) if expected else {}) == expected
+    check_nothing_left(store)
+
+
+REFUSED: dict[str, tuple[Callable[[Store], object], type[StoreError]]] = {
+    "mkdir": (lambda store: store.tree.make_directory(top(store), b"k", 0o755, 0, 0), ExistsError),
+    "symlink": (lambda store: store.tree.make_symlink(top(store), b"k", b"target", 0, 0), ExistsError),
+    "rename without replacing": (
+        lambda store: store.tree.rename(top(store), b"other", top(store), b"k", replace=False),
+        ExistsError,
+    ),
+    "put without replacing": (lambda store: store.put_object(APP, b"k", b"last"), ExistsError),
+    "rmdir": (lambda store: store.tree.remove_directory(2, APP.name), NotEmptyError),
+    "delete": (lambda store: store.delete_pipeline(APP.name), NotEmptyError),
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_a_name_that_waits_is_taken(store: Store, full: list[bool], change: str) -> None:
+    if "rename" in change:
+        store.put_object(APP, b"other", b"other")
+    undo(store, full, b"k")
+    make, error = REFUSED[change]
+    with pytest.raises(error):
+        make(store)
+    assert value(store, APP, b"k") == b"new"
+    check_nothing_left(store)
+
+
+def test_who_asks_for_a_new_name_is_told_at_close_that_it_is_taken(store: Store, full: list[bool]) -> None:
+    undo(store, full, b"k")
+    put, draft = new_put(store, top(store), b"k", How.CREATE), new_draft(store, b"created")
+    with pytest.raises(ExistsError):
+        store.publisher.prepare(put, draft, 2)
+    store.publisher.abandon(draft)
+    assert values(store, APP) == {b"k": b"new"}
+    check_nothing_left(store)
+
+
+def test_attributes_are_not_set_on_what_is_about_to_be_replaced(store: Store, full: list[bool]) -> None:
+    """Whoever sets them by an inode looks the name up again, and finds the value that was closed before."""
+    store.put_object(APP, b"k", b"old")
+    for change in (
+        lambda ino: store.tree.set_attributes(ino, Attributes(mode=0o600)),
+        lambda ino: store.tree.set_xattrs(ino, b"packed"),
+    ):
+        old = node(store, APP, b"k").ino
+        undo(store, full, b"k")
+        with pytest.raises(NotFoundError):
+            change(old)
+        change(node(store, APP, b"k").ino)
+    assert value(store, APP, b"k") == b"new"
+    check_nothing_left(store)
+
+
+def test_what_waits_in_vain_keeps_back_its_own_name_alone(store: Store, full: list[bool], no_room: set[bytes]) -> None:
+    """Something else can be removed, which makes room."""
+    store.put_object(APP, b"a", b"old")
+    store.put_object(APP, b"other", b"other")
+    no_room.add(b"a")
+    undo(store, full, b"a")
+    store.tree.remove(top(store), b"other")
+    for change in (
+        lambda: store.tree.remove(top(store), b"a"),
+        lambda: store.tree.rename(top(store), b"a", top(store), b"moved", replace=True),
+        lambda: store.tree.set_attributes(node(store, APP, b"a").ino, Attributes(mode=0o600)),
+        lambda: store.delete_pipeline(APP.name),
+    ):
+        with pytest.raises(OutOfSpaceError, match="no room for b'a'"):
+            change()
+    no_room.clear()
+    store.tree.remove(top(store), b"a")
+    store.publisher.publish_again()
+    assert values(store, APP) == {}
+    check_nothing_left(store)
+
+
+def test_what_is_tried_again_does_not_fail_for_what_waits(
+    store: Store, full: list[bool], no_room: set[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion that finds the disk full makes room, and is not told that something else has none."""
+    store.put_object(APP, b"other", b"other")
+    no_room.add(b"a")
+    put_later(store, b"a", b"new")
+    monkeypatch.setattr(fullness, "make_room", lambda database: full.__setitem__(0, False))
+    full[0] = True
+    store.delete_object(APP, b"other")
+    store.delete_pipeline(APP.name, force=True)
+    full[0] = True
+    assert store.upkeep.sweep()
+    assert not full[0]
+    no_room.clear()
+    store.publisher.publish_again()
+    check_nothing_left(store)
