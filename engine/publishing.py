@@ -5,6 +5,7 @@ Every method is one transaction, or one after the value was stored aside. Used f
 """
 
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full, require_space
 
 _JOIN_TRIES = 1000
+_FAILED_AT_ONCE = 8
+"""After how many names that cannot be published the others are left for the next time: a disk may be full or gone."""
 
 
 class Published(NamedTuple):
@@ -48,6 +51,9 @@ class Publisher:
         self._intents = Intents(database, contents, journaled=journaled)
         self.waiting = self._intents.waiting
         self._recovery = Recovery(database, contents)
+        self._tries = count(1)
+        self._tried: dict[Name, int] = {}
+        """When what waits was last tried in vain, by its name."""
         self._again = Recovered([], [])
         """What was published again and `published_again` has not told of yet."""
 
@@ -224,14 +230,14 @@ class Publisher:
     def _publish_waiting(self) -> dict[Name, Exception]:
         """In the order in which they were closed. Returns the names of those that go on waiting, and why.
 
-        One that fails for an error of ours keeps back those of its name alone.
+        One that fails keeps back those of its name alone.
         """
         if self._database.writes.open:
             with suppress(StoreError):
                 self.settle()  # or what that undoes would come behind what is published here
         failed: dict[Name, Exception] = {}
         try:
-            keys = self._intents.in_order()
+            keys = self._in_turn()
         except StoreError as error:
             return dict.fromkeys(self._intents.unpublished.values(), error)
         for key in keys:
@@ -240,12 +246,20 @@ class Publisher:
                 continue
             try:
                 self._publish_intent(key)
-            except StoreError as error:
-                # Of the disk, most often: the others would fail, too.
-                return dict.fromkeys(self._intents.unpublished.values(), error) | failed
             except Exception as error:
                 failed[name] = error
+                self._tried[name] = next(self._tries)
+                if len(failed) == _FAILED_AT_ONCE or isinstance(error, UnavailableError):
+                    return dict.fromkeys(self._intents.unpublished.values(), error) | failed
         return failed
+
+    def _in_turn(self) -> list[Key]:
+        """What waits: in order, but for the names that failed, of which the last one to be tried comes last."""
+        keys = self._intents.in_order()
+        names = self._intents.unpublished
+        left = {*names.values()}
+        self._tried = {name: tried for name, tried in self._tried.items() if name in left}
+        return sorted(keys, key=lambda key: self._tried.get(names[key], 0))
 
     def _publish_intent(self, key: Key) -> None:
         with self._database.write():

@@ -13,7 +13,7 @@ from engine.recovering import Recovery
 from engine.sqlite import fullness
 from tests.support.acknowledging import APP, put_later
 from tests.support.invariants import check_nothing_left
-from tests.support.stores import Stores, directory, new_draft, new_put, node, value, values
+from tests.support.stores import Stores, directory, keys, new_draft, new_put, node, value, values
 
 
 @pytest.fixture
@@ -136,13 +136,15 @@ def test_attributes_are_not_set_on_what_is_about_to_be_replaced(store: Store, fu
     check_nothing_left(store)
 
 
-def test_what_waits_in_vain_keeps_back_its_own_name_alone(store: Store, full: list[bool], no_room: set[bytes]) -> None:
-    """Something else can be removed, which makes room."""
+def test_what_has_no_room_keeps_back_its_own_name_alone(store: Store, full: list[bool], no_room: set[bytes]) -> None:
+    """Everything else is published, and removed: which makes room."""
     store.put_object(APP, b"a", b"old")
     store.put_object(APP, b"other", b"other")
     no_room.add(b"a")
-    undo(store, full, b"a")
+    undo(store, full, b"a", b"b", b"c")
     store.tree.remove(top(store), b"other")
+    assert values(store, APP) == {b"a": b"old", b"b": b"new", b"c": b"new"}
+    assert [found.name for found in store.publisher.published_again().nodes] == [b"b", b"c"]
     for change in (
         lambda: store.tree.remove(top(store), b"a"),
         lambda: store.tree.rename(top(store), b"a", top(store), b"moved", replace=True),
@@ -154,7 +156,22 @@ def test_what_waits_in_vain_keeps_back_its_own_name_alone(store: Store, full: li
     no_room.clear()
     store.tree.remove(top(store), b"a")
     store.publisher.publish_again()
-    assert values(store, APP) == {}
+    assert keys(store, APP) == [b"b", b"c"]
+    check_nothing_left(store)
+
+
+def test_everything_that_waits_has_its_turn(store: Store, full: list[bool], no_room: set[bytes]) -> None:
+    """Not all of it is tried each time where the disk is full, and not always the same."""
+    names = [b"%02d" % number for number in range(30)]
+    no_room.update(names[:20])
+    undo(store, full, *names)
+    for _ in range(3):
+        with pytest.raises(OutOfSpaceError):
+            store.publisher.publish_again()
+    assert keys(store, APP) == names[20:]
+    no_room.clear()
+    assert len(store.publisher.publish_again().nodes) == 30
+    assert keys(store, APP) == names
     check_nothing_left(store)
 
 
