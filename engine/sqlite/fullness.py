@@ -7,6 +7,7 @@ a little more.
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import apsw
@@ -53,7 +54,8 @@ def make_room(database: Database) -> None:
     """Write the log back and shorten it. Waits for the disk, which is nearly full: an emergency."""
     if not database.read_only and not database.in_transaction:
         if database.is_owner:
-            database.writes.settle()
+            with suppress(OutOfSpaceError):  # what that undoes is published again, and is not what asks for room here
+                database.writes.settle()
         database.log.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 

@@ -11,6 +11,7 @@ from engine.errors import ExistsError, NotEmptyError, NotFoundError, OutOfSpaceE
 from engine.model import Attributes, Node
 from engine.recovering import Recovery
 from engine.sqlite import fullness
+from engine.sqlite.database import Database
 from tests.support.acknowledging import APP, put_later
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, directory, keys, new_draft, new_put, node, value, values
@@ -191,4 +192,35 @@ def test_what_is_tried_again_does_not_fail_for_what_waits(
     assert not full[0]
     no_room.clear()
     store.publisher.publish_again()
+    check_nothing_left(store)
+
+
+def test_room_is_made_although_what_was_left_open_has_none(store: Store, full: list[bool]) -> None:
+    put_later(store, b"k", b"new")
+    full[0] = True
+    fullness.make_room(store.database)
+    full[0] = False
+    assert store.database.log.bytes == 0
+    store.publisher.publish_again()
+    assert values(store, APP) == {b"k": b"new"}
+    check_nothing_left(store)
+
+
+def test_what_is_undone_while_room_is_made_comes_first_as_well(
+    store: Store, full: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory is to be made, and there is room for it once what was left open is undone and the log is short."""
+    put_later(store, b"k", b"new")
+    full[0] = True
+
+    def fits(database: Database, size: int) -> bool:
+        if database.writes.open:
+            return False
+        full[0] = False
+        return True
+
+    monkeypatch.setattr(fullness, "_fits", fits)
+    with pytest.raises(ExistsError):
+        store.tree.make_directory(top(store), b"k", 0o755, 0, 0)
+    assert values(store, APP) == {b"k": b"new"}
     check_nothing_left(store)
