@@ -145,16 +145,22 @@ def _mended(state: Sums, checked: bytes, stored: Sums, order: str) -> tuple[_Fra
     return _Frame(page, commit, data[_CHECKED:], False), sums
 
 
+def hides_changes(store: Path) -> bool:
+    """Whether there are commits that SQLite does not see. Not while anybody writes to the store. Raises OSError."""
+    path = path_of(store)
+    if not path.exists() or not path.stat().st_size or is_in_use(store):
+        return False
+    return bool(read(store, PAGE_BYTES, Checker()).hidden)
+
+
 def keep_hidden(store: Path) -> Path | None:
     """Where there are commits that SQLite does not see, copy the log before it begins anew. Returns where it is then.
 
     Not while anybody writes to the store. Raises OSError.
     """
+    if not hides_changes(store):
+        return None
     path = path_of(store)
-    if not path.exists() or not path.stat().st_size or is_in_use(store):
-        return None
-    if not read(store, PAGE_BYTES, Checker()).hidden:
-        return None
     kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     shutil.copyfile(path, kept)
     kept.chmod(0o600)

@@ -150,6 +150,11 @@ class Log:
             with suppress(OSError, StoreError):
                 self._mend()
 
+    def leave(self) -> None:
+        """Have the calling thread's connection leave the log as it is, also where it is the last one and closes."""
+        with self._database.connection() as connection:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -137,13 +137,17 @@ def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: i
 
     Raises OpenError for a database of something else, of a newer fusefs, or of another content engine.
     """
+    is_empty = database.value("PRAGMA application_id") == 0 and _has_no_tables(database)
+    if is_empty:
+        _require_no_hidden_catalog(database)
     if database.path is not None and not database.read_only:
         _keep_hidden_log(database, database.path)
-    if database.value("PRAGMA application_id") == 0 and database.value("SELECT count(*) FROM sqlite_master") == 0:
+    if is_empty:
         if database.read_only:
             raise OpenError(f"{database.path} is empty: there is no store to read")
+        began = database.path is None or database.path.stat().st_size == 0
         database.use_log()
-        _create(database, engine, object_limit, run_expiry, max_object_size)
+        _create(database, engine, object_limit, run_expiry, max_object_size, began=began)
     _check_format(database)
     if not database.read_only:
         database.use_log()
@@ -153,6 +157,30 @@ def prepare(database: Database, engine: str, *, object_limit: int, run_expiry: i
         raise OpenError(
             f"this store keeps its values in the engine {stored!r}, not in {engine!r}: set engine to {stored!r}"
         )
+
+
+def _has_no_tables(database: Database) -> bool:
+    return bool(database.value("SELECT count(*) FROM sqlite_master") == 0)
+
+
+def _require_no_hidden_catalog(database: Database) -> None:
+    """Raise DamagedError where there is no store to be seen because the log that has it is damaged.
+
+    That of a young store is in the log alone. A new one in its place would be written over it.
+    """
+    if database.path is not None and _is_hidden_by_its_log(database.path):
+        database.log.leave()
+        raise DamagedError(
+            f"the log of {database.path} is damaged, and all of the store may be in there:"
+            " `fusefs check --repair` saves it"
+        )
+
+
+def _is_hidden_by_its_log(path: Path) -> bool:
+    try:
+        return log.hides_changes(path)
+    except OSError as error:
+        raise OpenError(f"the log of {path} cannot be read: {error.strerror}") from error
 
 
 def _keep_hidden_log(database: Database, path: Path) -> None:
@@ -209,22 +237,34 @@ def _run_script(database: Database, script: str) -> None:
     database.rows(script)
 
 
-def _remove_old_data(path: Path) -> None:
-    """Delete the data file of a store that was deleted without it: nothing leads to what is in there any more."""
+def _see_to_old_data(database: Database, path: Path, *, began: bool) -> None:
+    """Delete the data file of a store that was deleted without it: nothing leads to what is in there any more.
+
+    A store that was not deleted may have lost all tables with its log: what it had in that file is kept.
+    """
+    data = path.with_name(f"{path.name}-data")
     try:
-        path.with_name(f"{path.name}-data").unlink(missing_ok=True)
+        if began:
+            data.unlink(missing_ok=True)
+        elif data.exists():
+            kept = data.with_name(f"{data.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+            data.rename(kept)
+            database.troubles.note(f"the store was empty, with values beside it: its log may be lost. Kept as {kept}")
     except OSError as error:
         raise OpenError(f"cannot make a store at {path}: {error.strerror}") from error
 
 
-def _create(database: Database, engine: str, object_limit: int, run_expiry: int, max_object_size: int) -> None:
+def _create(
+    database: Database, engine: str, object_limit: int, run_expiry: int, max_object_size: int, *, began: bool
+) -> None:
+    """`began`: there was no database before, not even an empty one."""
     now = time.time_ns()
     with database.write():
         # Somebody else may have made it while we waited for the lock.
-        if database.value("SELECT count(*) FROM sqlite_master"):
+        if not _has_no_tables(database):
             return
         if database.path is not None:
-            _remove_old_data(database.path)
+            _see_to_old_data(database, database.path, began=began)
         _run_script(database, resources.files("engine.sqlite").joinpath("schema.sql").read_text())
         database.rows(
             "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 1)",
