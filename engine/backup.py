@@ -19,6 +19,7 @@ from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
 from engine.sqlite.extents import CHUNK_BYTES, Extent, read_chunk, slot_of
 from engine.sqlite.files import is_of_store
+from engine.workplaces import Workplace
 
 _PAGES_AT_ONCE = 1024
 _SLOTS_AT_ONCE = 64
@@ -28,7 +29,8 @@ _SLOTS = (
 )
 _FILLED_S = 2.0
 """Within which time a slot is filled that an extent refers to."""
-_PARTIAL = ".partial"
+_ENDINGS = ("", "-data", "-wal", "-shm", "-journal")
+"""Of the files that a copy has or will have as a store, beside journals."""
 
 Tell = Callable[[int, int], None]
 
@@ -37,7 +39,8 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
     """Copy a store to `target` and files beside it. Returns how many bytes that took.
 
     It has every Put whose close() returned before, and whole values only: each is compared with its hashes. `tell` is
-    called with how many bytes are done, and how many there are. It gets its name when all of it is on the disk.
+    called with how many bytes are done, and how many there are. It gets its name when all of it is on the disk, and
+    takes no other file's place: none of the names that it has as a store may be there.
 
     Raises ExistsError, OpenError, OutOfSpaceError, DamagedError, and InvalidError for a store that keeps its values in
     another engine, and for names of the store's own files. Nothing is left of a copy that failed.
@@ -50,15 +53,15 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
         raise OpenError(f"there is no store at {source}")
     if is_of_store(str(target), settings.path):
         raise InvalidError(f"{target} is a name for the store's own files: give the copy another name")
-    if os.path.lexists(target):
-        raise ExistsError(f"there is a file {target} already: give the copy another name")
+    _require_free(target)
     try:
-        copy = _Copy(source, target, tell)
+        place = Workplace(target.parent)
         try:
+            copy = _Copy(source, target, place, tell)
             copy.make()
             copy.put_in_place()
         finally:
-            copy.remove_partial()
+            place.remove()
     except OSError as error:
         raise _translated(error, target) from error
     except apsw.Error as error:
@@ -66,12 +69,24 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
     return copy.done
 
 
-class _Copy:
-    """The files of one copy: under names of their own until all of them are complete."""
+def _require_free(target: Path) -> None:
+    """Raise ExistsError where the copy or another store has a file already: it would be taken for one of the copy."""
+    for path in [*(Path(f"{target}{ending}") for ending in _ENDINGS), *(path for _, path in journal.beside(target))]:
+        if os.path.lexists(path):
+            raise _taken(path)
 
-    def __init__(self, source: Path, target: Path, tell: Tell) -> None:
+
+def _taken(path: Path) -> ExistsError:
+    return ExistsError(f"there is a file {path} already: give the copy another name")
+
+
+class _Copy:
+    """The files of one copy: in a place of their own until all of them are complete."""
+
+    def __init__(self, source: Path, target: Path, place: Workplace, tell: Tell) -> None:
         self._source = source
         self._target = target
+        self._place = place
         self._tell = tell
         self._endings: list[str] = []
         """Of the files that were made, after the name of the store."""
@@ -108,7 +123,7 @@ class _Copy:
 
     def _copy_database(self, database: Database) -> None:
         self._new("").close()
-        path = self._partial("")
+        path = self._place.file("")
         with closing(apsw.Connection(str(path))) as new:
             new.pragma("synchronous", "off")  # synced below, all at once
             # With room for checksums in its header they are made for every page: those from the log have none yet.
@@ -130,26 +145,35 @@ class _Copy:
 
     def put_in_place(self) -> None:
         """The database last: without it the others are nothing."""
-        others = [path for _, path in journal.beside(self._target)]
-        for path in [*others, *(Path(f"{self._target}{ending}") for ending in ("-data", "-wal", "-shm"))]:
-            path.unlink(missing_ok=True)
-        for ending in sorted(self._endings, reverse=True):
-            self._partial(ending).rename(f"{self._target}{ending}")
-        disk.sync(self._target.parent)
-        self._endings.clear()
-
-    def remove_partial(self) -> None:
-        for ending in [*self._endings, "-journal", "-wal", "-shm"]:
-            self._partial(ending).unlink(missing_ok=True)
-
-    def _partial(self, ending: str) -> Path:
-        return Path(f"{self._target}{_PARTIAL}{ending}")
+        _require_free(self._target)
+        done: list[Path] = []
+        try:
+            for ending in sorted(self._endings, reverse=True):
+                path = Path(f"{self._target}{ending}")
+                _give_name(self._place.file(ending), path)
+                done.append(path)
+            disk.sync(self._target.parent)
+        except BaseException:
+            for path in done:
+                path.unlink(missing_ok=True)
+            raise
 
     def _new(self, ending: str) -> FileIO:
-        path = self._partial(ending)
-        path.unlink(missing_ok=True)
         self._endings.append(ending)
-        return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return FileIO(os.open(self._place.file(ending), flags, 0o600), "w")
+
+
+def _give_name(file: Path, path: Path) -> None:
+    """Never in the place of another one, as a rename would. Raises ExistsError and OSError."""
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a filesystem without links
+        if os.path.lexists(path):
+            raise _taken(path) from None
+        file.rename(path)
 
 
 def _slots(database: Database) -> Iterator[tuple[int, bytes]]:

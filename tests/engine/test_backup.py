@@ -1,8 +1,11 @@
 """A copy of a store: of one moment, whole, and a store itself."""
 
+import errno
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from engine.backup import backup
 from engine.checking import Check
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, ExistsError, InvalidError, OpenError
+from engine.workplaces import Workplace
 from tests.support.stores import Stores, directory, new_draft, new_put, node, run_process, values
 
 APP = ScopeName.pipeline("app")
@@ -121,14 +125,66 @@ def test_a_copy_takes_no_name_of_the_stores_own(store: Store, stores: Stores, tm
             copy(stores, place / f"{stores.path.name}{ending}")
 
 
-@pytest.mark.parametrize("left", ["-data", "-wal", "-puts-7"])
-def test_what_an_older_copy_left_is_not_taken_for_a_part(store: Store, stores: Stores, target: Path, left: str) -> None:
-    target.with_name(target.name + left).write_bytes(b"of another store")
-    store.delete_object(APP, b"large")
-    while store.upkeep.reclaim():
-        pass
+@pytest.mark.parametrize("left", ["-data", "-wal", "-shm", "-journal", "-puts-7"])
+def test_nothing_that_would_be_taken_for_a_part_of_the_copy_is_there(
+    store: Store, stores: Stores, target: Path, left: str
+) -> None:
+    """It may be of another store, or a store itself: it is no part of the copy, and is not deleted either."""
+    other = target.with_name(target.name + left)
+    other.write_bytes(b"of another store")
+    with pytest.raises(ExistsError, match=f"{left} already"):
+        copy(stores, target)
+    assert list(target.parent.iterdir()) == [other]
+    assert other.read_bytes() == b"of another store"
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("a-data", "a"), ("a-wal", "a"), ("a-journal", "a"), ("a-puts-3", "a"), ("a.partial", "a")]
+)
+def test_a_store_whose_name_looks_like_a_part_of_its_copy(tmp_path: Path, name: str, target: str) -> None:
+    """The copy is refused or made; the store stays."""
+    settings = ObjectStoreSettings(path=str(tmp_path / name))
+    with open_store(settings) as store:
+        store.create_pipeline(APP.name)
+        store.put_object(APP, b"large", LARGE)
+    with suppress(ExistsError):
+        backup(settings, tmp_path / target)
+    assert (tmp_path / target).exists() == (name == "a.partial")
+    assert read_copy(tmp_path / name) == {b"large": LARGE}
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("ending", ["", "-data"])
+def test_a_file_that_appears_while_it_is_copied(
+    store: Store, stores: Stores, target: Path, ending: str, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment: it stays, and nothing is left of the copy."""
+    other = target.with_name(target.name + ending)
+    link = os.link
+
+    def appears(source: Path, path: Path) -> None:
+        if path == other:
+            other.write_text("precious")
+        if not links:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(source, path)
+
+    monkeypatch.setattr(os, "link", appears)
+    with pytest.raises(ExistsError):
+        copy(stores, target)
+    assert list(target.parent.iterdir()) == [other]
+    assert other.read_text() == "precious"
+
+
+def test_a_copy_where_there_are_no_links(
+    store: Store, stores: Stores, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, path: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
     copy(stores, target)
-    assert read_copy(target) == {b"small": b"value"}
+    assert read_copy(target) == {b"small": b"value", b"large": LARGE}
 
 
 def test_a_copy_that_was_killed(store: Store, stores: Stores, target: Path) -> None:
@@ -148,6 +204,29 @@ backup.backup(ObjectStoreSettings(path=sys.argv[1]), Path(sys.argv[2]))
     copy(stores, target)
     assert read_copy(target)[b"large"] == LARGE
     assert not [path for path in target.parent.iterdir() if "partial" in path.name]
+
+
+def test_what_looks_like_a_copy_that_was_killed_and_is_not(store: Store, stores: Stores, target: Path) -> None:
+    """Nothing is deleted that is not left by a copy for certain: other files, and copies that are being made."""
+    theirs = target.with_name("backup.partial-12345678")
+    theirs.mkdir()
+    (theirs / "copy of a thesis").write_text("precious")
+    target.with_name("backup.partial").write_text("precious")
+    with closing_workplace(target.parent) as other:
+        copy(stores, target)
+        assert other.file("").read_text() == "under way"
+    assert {path.name for path in theirs.iterdir()} == {"copy of a thesis"}
+    assert target.with_name("backup.partial").read_text() == "precious"
+
+
+@contextmanager
+def closing_workplace(beside: Path) -> Iterator[Workplace]:
+    place = Workplace(beside)
+    place.file("").write_text("under way")
+    try:
+        yield place
+    finally:
+        place.remove()
 
 
 def test_what_cannot_be_copied(stores: Stores, target: Path) -> None:
