@@ -28,6 +28,11 @@ _OBJECTS = (
     f"SELECT {nodes.COLUMNS} FROM (SELECT {nodes.COLUMNS} FROM node WHERE ino > ?1 AND kind = 1"
     f" UNION ALL SELECT {nodes.COLUMNS} FROM evicted WHERE ino > ?1) ORDER BY ino LIMIT ?2"
 )
+_ACKNOWLEDGED = "SELECT session, parent, name, ino, content, size FROM intent WHERE content <> 0"
+_IS_IN_TREE = (
+    "SELECT 1 FROM node WHERE ino = ?1 AND content = ?2 UNION ALL SELECT 1 FROM evicted WHERE ino = ?1 AND content = ?2"
+)
+_IS_WAITING = "SELECT 1 FROM intent WHERE ino = ?1 AND content = ?2"
 _UNCHECKED = (
     "SELECT (SELECT count(*) FROM content WHERE data IS NOT NULL AND hash IS NULL)"
     " + (SELECT count(DISTINCT content) FROM extent WHERE hashes IS NULL)"
@@ -40,6 +45,21 @@ class Finding(NamedTuple):
     what: str
     path: bytes | None
     """The object that it concerns, as in pipeline/NAME/KEY; None where it is the store as a whole."""
+
+
+class _Value(NamedTuple):
+    """A value that the catalog refers to."""
+
+    owner: int
+    """The inode that has it."""
+    content: int
+    size: int
+    is_there: str
+    """Asks whether the owner has it still."""
+
+    @classmethod
+    def of(cls, node: Node) -> "_Value":
+        return cls(node.ino, node.content, node.size, _IS_IN_TREE)
 
 
 _CANNOT_BE_OPENED = Finding("the store cannot be opened: what is read first is damaged", None)
@@ -97,19 +117,32 @@ class Check:
                     continue
                 self._tell(done, total)
                 done += node.size
-                wrong = self._value(database, engine, prefix, node)
+                self.objects += 1
+                wrong = self._value(database, engine, prefix, _Value.of(node))
                 if wrong is not None:
-                    yield Finding(wrong, _path(database, node))
+                    yield Finding(wrong, _path(database, node.parent, node.name))
+            yield from self._acknowledged(database, engine, prefix)
 
-    def _value(self, database: Database, engine: ObjectEngine, prefix: str, node: Node) -> str | None:
+    def _acknowledged(self, database: Database, engine: ObjectEngine, prefix: str) -> Iterator[Finding]:
+        """What processes that died have put, and nobody has published yet."""
+        try:
+            rows = database.rows(_ACKNOWLEDGED)
+        except DamagedError:
+            rows = []  # what SQLite finds is told
+        for session, parent, name, ino, content, size in rows:
+            if not leftovers.is_alive(database, session):
+                wrong = self._value(database, engine, prefix, _Value(ino, content, size, _IS_WAITING))
+                if wrong is not None:
+                    yield Finding(f"what was put there and is not published: {wrong}", _path(database, parent, name))
+
+    def _value(self, database: Database, engine: ObjectEngine, prefix: str, value: "_Value") -> str | None:
         """Read one value. Returns what is wrong with it."""
-        self.objects += 1
-        key = f"{prefix}{node.content:016x}" if node.content else ""
+        key = f"{prefix}{value.content:016x}" if value.content else ""
         try:
             with database.slots.reading(), database.snapshot():
-                if not _is_still_there(database, node):
+                if database.row(value.is_there, (value.owner, value.content)) is None:
                     return None
-                return what_is_wrong(engine, key, node.size, self._note_read)
+                return what_is_wrong(engine, key, value.size, self._note_read)
         except DamagedError:
             return "the value is damaged"
         except StoreError as error:
@@ -198,18 +231,8 @@ def _behind_damage(database: Database, last: int) -> int | None:
     return high
 
 
-def _is_still_there(database: Database, node: Node) -> bool:
-    return bool(
-        database.rows(
-            "SELECT 1 FROM node WHERE ino = ?1 AND content = ?2"
-            " UNION ALL SELECT 1 FROM evicted WHERE ino = ?1 AND content = ?2",
-            (node.ino, node.content),
-        )
-    )
-
-
-def _path(database: Database, node: Node) -> bytes:
+def _path(database: Database, parent: int, name: bytes) -> bytes:
     try:
-        return nodes.path_of(database, node.parent, node.name)
+        return nodes.path_of(database, parent, name)
     except DamagedError:
-        return b"?/" + node.name
+        return b"?/" + name

@@ -98,7 +98,11 @@ def _size(path: Path) -> int:
 
 
 def _refuse_in_use(store: Store) -> None:
-    pids = [str(pid) for (pid,) in store.database.rows("SELECT pid FROM session WHERE id <> ?", (store.sessions.own,))]
+    others = store.database.rows("SELECT id, pid FROM session WHERE id <> ?", (store.sessions.own,))
+    dead = store.sessions.dead()
+    pids = [str(pid) for session, pid in others if session not in dead]
+    if others and not pids:
+        raise UnavailableError("what a dead process has left cannot be published yet: `fusefs check --repair` first")
     if pids:
         raise UnavailableError(f"the store is in use by process {', '.join(pids)}: unmount it first")
 

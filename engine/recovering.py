@@ -4,15 +4,19 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from engine import journal
+import apsw
+
+from engine import journal, sessions
+from engine.catalog import nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES
 from engine.errors import FAULTS, DamagedError, InternalError, QuotaError, StoreError, TooLargeError
-from engine.intents import Key
+from engine.intents import Key, Name
 from engine.journal import Entry
 from engine.model import Effects, Node
 from engine.sqlite.database import Database
@@ -27,8 +31,25 @@ class Recovered:
     effects: list[Effects]
 
 
+class _Left(NamedTuple):
+    """A Put that was acknowledged and not published."""
+
+    number: int
+    handle: int
+    put: Put
+
+
 class _UnreadableError(StoreError):
     """The value that is to be appended to is damaged."""
+
+
+def _concerns_a_value(error: StoreError) -> bool:
+    """Whether a value cannot be read, and the catalog can: then only Puts that need that value have to wait."""
+    return isinstance(error, (DamagedError, InternalError)) and not isinstance(error.__cause__, apsw.Error)
+
+
+def _concerns_one_part(error: StoreError) -> bool:
+    return not isinstance(error, FAULTS) or _concerns_a_value(error)
 
 
 class Recovery:
@@ -39,6 +60,8 @@ class Recovery:
         self._contents = contents
         self._recovered = Recovered([], [])
         """What `recover` has not told of yet."""
+        self._troubles: dict[int, set[str]] = {}
+        """Of sessions that have left what cannot be published yet: what was told of them."""
 
     def recover(self) -> Recovered:
         """Publish what sessions that died had acknowledged, and delete what they had not.
@@ -54,7 +77,7 @@ class Recovery:
                 # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours,
                 # too, must not keep the store from being opened.
                 why = str(error) if isinstance(error, StoreError) else f"unexpected {error!r}"
-                self._database.troubles.note(f"what session {session} has left cannot be published yet: {why}")
+                self._note(session, f"what session {session} has left cannot be published yet: {why}")
                 continue
             if done and self._database.path is not None:
                 with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
@@ -71,15 +94,54 @@ class Recovery:
             tx = Transaction(self._database, self._contents.sessions.own)
             entries = self._journal(session, resolved[0])
             left = self._left_by(tx, session, [entry for entry in entries if entry.number > resolved[0]])
-            published = [self.publish(tx, put) for put in left]
+            published, waiting = self._publish_all(tx, session, left)
             for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
                 tx.drop_content(content)
             for table in ("intent", "pin"):
                 tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
-            tx.rows("DELETE FROM session WHERE id = ?", (session,))
+            if waiting:
+                self._keep_waiting(tx, session, waiting, max(entry.number for entry in entries) if entries else 0)
+            else:
+                tx.rows("DELETE FROM session WHERE id = ?", (session,))
         self._recovered.nodes.extend(filter(None, published))
         self._recovered.effects.append(tx.effects())
+        if not waiting:
+            for text in self._troubles.pop(session, ()):
+                self._database.troubles.take_back(text)
         return True
+
+    def _note(self, session: int, text: str) -> None:
+        self._troubles.setdefault(session, set()).add(text)
+        self._database.troubles.note(text)
+
+    def _publish_all(self, tx: Transaction, session: int, left: list[_Left]) -> tuple[list[Node | None], list[_Left]]:
+        """Returns what was published, and what has to wait: Puts that need what cannot be read, and those behind them
+        of the same names.
+        """
+        published: list[Node | None] = []
+        waiting: list[_Left] = []
+        names: set[Name] = set()
+        for item in left:
+            ino, name = item.put.ino, (item.put.parent, item.put.name)
+            if name not in names:
+                try:
+                    published.append(self.publish(tx, item.put))
+                    continue
+                except StoreError as error:
+                    if not _concerns_a_value(error):
+                        raise
+                    names.add(name)
+                    path = nodes.path_of(tx.database, *name).decode("utf-8", "backslashreplace")
+                    self._note(session, f"what was put to {path} cannot be published yet, nor what was later: {error}")
+            item.put.ino = ino
+            waiting.append(item)
+        return published, waiting
+
+    def _keep_waiting(self, tx: Transaction, session: int, waiting: list[_Left], resolved: int) -> None:
+        """Leave a session with nothing but these, in the table, and nobody waiting for it."""
+        for item in waiting:
+            catalog_puts.note_intent(tx.database, item.handle, session, item.number, item.put, item.put.how)
+        sessions.leave_waiting(tx.database, session, resolved)
 
     def _journal(self, session: int, resolved: int) -> list[Entry]:
         if self._database.path is None:
@@ -114,7 +176,7 @@ class Recovery:
                         self._tell(f"It was kept as {kept}")  # as who was interrupted may not have told
                     path.unlink()
 
-    def _left_by(self, tx: Transaction, session: int, entries: list[Entry]) -> list[Put]:
+    def _left_by(self, tx: Transaction, session: int, entries: list[Entry]) -> list[_Left]:
         """What a session had acknowledged, in the order of its closes, from its journal and the table."""
         left: dict[Key, tuple[int, Put | Entry]] = {}
         for entry in entries:
@@ -125,10 +187,9 @@ class Recovery:
                 tx.drop_content(put.content)  # after a power cut the table may be older than the journal
             else:
                 left[key] = number, put
-        in_order = [item for _, item in sorted(left.values(), key=lambda item: item[0])]
         return [
-            item if isinstance(item, Put) else self._kept(tx, item)
-            for item in in_order
+            _Left(number, handle, item if isinstance(item, Put) else self._kept(tx, item))
+            for (_, handle), (number, item) in sorted(left.items(), key=lambda item: item[1][0])
             if isinstance(item, Put) or item.put is not None
         ]
 
@@ -156,7 +217,7 @@ class Recovery:
         # Several writers of one name may have shared its inode, and others have it open.
         put.ino = tx.new_number()
         try:
-            with tx.part():
+            with tx.part(_concerns_one_part):
                 node, _ = catalog_puts.put(tx, put, join)
         except FAULTS:
             raise  # it is not lost: whoever tries again has it

@@ -84,6 +84,7 @@ def repair(settings: ObjectStoreSettings, tell: Tell = lambda what, done, total:
     lost = [Lost(name, why) for name, why in outcome.lost]
     with open_store(settings, create=False) as store:
         objects = _read_values(store, lost, tell)
+        _read_acknowledged(store, lost)
         effects = store.opening_effects + store.publisher.recover().effects  # what a damaged value was in the way of
         while store.upkeep.sweep() or store.upkeep.reclaim():
             pass
@@ -166,7 +167,7 @@ def _read_values(store: Store, lost: list[Lost], tell: Tell) -> int:
         ):
             for node in map(Node._make, rows):
                 tell("reading values", done, total)
-                wrong = _what_is_wrong(store, node)
+                wrong = _what_is_wrong(store, node.content, node.size)
                 if wrong is not None:
                     path = nodes.path_of(database, node.parent, node.name)
                     take_away(store, node)
@@ -177,10 +178,26 @@ def _read_values(store: Store, lost: list[Lost], tell: Tell) -> int:
     return whole
 
 
-def _what_is_wrong(store: Store, node: Node) -> str | None:
+def _read_acknowledged(store: Store, lost: list[Lost]) -> None:
+    """Give up what was acknowledged and waits to be published, where its own value is damaged."""
+    database = store.database
+    for ino, handle, parent, name, content, size in database.rows(
+        "SELECT ino, handle, parent, name, content, size FROM intent"
+    ):
+        wrong = _what_is_wrong(store, content, size)
+        if wrong is not None:
+            with database.write():
+                tx = Transaction(database, store.sessions.own)
+                tx.rows("DELETE FROM intent WHERE ino = ? AND handle = ?", (ino, handle))
+                tx.drop_content(content)
+            path = nodes.path_of(database, parent, name)
+            lost.append(Lost(path, f"it was put there and not published: {wrong}", size))
+
+
+def _what_is_wrong(store: Store, content: int, size: int) -> str | None:
     try:
-        key = store.contents.key(node.content) if node.content else ""
-        return what_is_wrong(store.engine, key, node.size, lambda more: None)
+        key = store.contents.key(content) if content else ""
+        return what_is_wrong(store.engine, key, size, lambda more: None)
     except InternalError:
         return "the value is damaged"
 

@@ -98,3 +98,15 @@ class Sessions:
             except OSError as error:
                 raise OpenError(f"cannot open the store's lock file {path}: {error.strerror}") from error
         return self._fd
+
+
+def leave_waiting(database: Database, session: int, resolved: int) -> None:
+    """Keep a dead session for what is in the table of it, in the caller's transaction: nobody waits for it to hear.
+
+    `resolved`: what its journal had up to this number is seen to.
+    """
+    # What it took away is for anybody to delete now.
+    database.rows("UPDATE change SET session = 0 WHERE session = ?", (session,))
+    database.rows(
+        "UPDATE session SET seen = ?, resolved = max(resolved, ?) WHERE id = ?", (_EVERYTHING, resolved, session)
+    )

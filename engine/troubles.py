@@ -13,6 +13,12 @@ class Troubles:
             self._known.add(text)
             self._news.append(text)
 
+    def take_back(self, text: str) -> None:
+        """It is over; said again should it come back."""
+        self._known.discard(text)
+        if text in self._news:
+            self._news.remove(text)
+
     def news(self) -> list[str]:
         """What was noted since the last call."""
         news, self._news = self._news, []

@@ -1,7 +1,7 @@
 """One change of the catalog: its database, its clock, and what it did beside what was asked."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -57,6 +57,10 @@ class _Clock:
         self._database.rows(_KEEP, (self._now, (self.store_bytes + 2**63) % 2**64 - 2**63))
 
 
+def _is_refusal(error: StoreError) -> bool:
+    return not isinstance(error, FAULTS)
+
+
 class Transaction:
     """What the functions of the catalog work on. Made inside `Database.write`, dropped with it."""
 
@@ -88,17 +92,20 @@ class Transaction:
         return found[0] if found else None
 
     @contextmanager
-    def part(self) -> Iterator[None]:
-        """Where the block fails, undo what it did, and that alone; but for faults, which undo the whole transaction."""
+    def part(self, undoes: Callable[[StoreError], bool] = _is_refusal) -> Iterator[None]:
+        """Where the block fails with an error that it `undoes`, undo what it did, and that alone.
+
+        Others, by default faults, undo the whole transaction.
+        """
         effects = self.evicted, self.expired, self.restored
         before = [len(removed) for removed in effects]
         grown, sums = self.database.writes.grown, self.sums.copy()
         self.rows("SAVEPOINT part")
         try:
             yield
-        except FAULTS:
-            raise
-        except StoreError:
+        except StoreError as error:
+            if not undoes(error):
+                raise
             self.rows("ROLLBACK TO part")
             self.rows("RELEASE part")
             self.database.writes.grown, self.sums = grown, sums

@@ -26,13 +26,14 @@ def of_journals(database: Database) -> Iterator[str]:
     assert database.path is not None
     for session, resolved in database.rows("SELECT id, resolved FROM session"):
         path = journal.path_of(database.path, session)
-        if path.exists() and not _is_alive(database.path, session) and journal.examine(path, resolved).damaged:
+        if path.exists() and not is_alive(database, session) and journal.examine(path, resolved).damaged:
             yield f"{path.name}, with Puts that were acknowledged and are not published yet, is damaged"
 
 
-def _is_alive(store: Path, session: int) -> bool:
+def is_alive(database: Database, session: int) -> bool:
+    """Whether the process of a session lives."""
     try:
-        with Path(f"{store}-lock").open("rb") as file:
+        with Path(f"{database.path}-lock").open("rb") as file:
             return locks.is_taken(file.fileno(), session)
     except OSError:
         return False

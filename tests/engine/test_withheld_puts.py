@@ -1,0 +1,120 @@
+"""A Put of a killed process whose own value cannot be read: it waits for the repair, and nothing else does."""
+
+from collections.abc import Callable
+
+import pytest
+
+from engine import ScopeName, Store
+from engine.checking import Check
+from engine.compacting import compact
+from engine.config import ObjectStoreSettings
+from engine.errors import UnavailableError
+from engine.repairing import repair
+from tests.support.acknowledging import OPEN, journals
+from tests.support.invariants import check_nothing_left
+from tests.support.stores import Stores, forget_displaced, reclaim_all, run_process, value, values
+
+APP = ScopeName.pipeline("app")
+APPEND = """
+def append(name, content, number):
+    put, draft = new_put(store, top, name, How.APPEND), new_draft(store, content)
+    store.publisher.prepare(put, draft, number)
+    return put
+"""
+DAMAGED = """
+with store.database.write():
+    store.database.rows("UPDATE chunk SET data = CAST(substr(data, 1, 20) || x'00' || substr(data, 22) AS BLOB)")
+"""
+LOST = """
+with store.database.write():
+    store.database.rows("DELETE FROM extent WHERE content = ?", (put.content,))
+    store.database.rows("DELETE FROM content WHERE number = ?", (put.content,))
+"""
+OTHERS = """
+store.delete_object(app, b"deleted")
+for number in range(3):
+    close(b"good %d" % number, b"good", 10 + number)
+close(b"log", b"put later", 20)
+"""
+
+Leave = Callable[[str], None]
+
+
+@pytest.fixture
+def leave(stores: Stores) -> Leave:
+    """Have a process acknowledge an append to `log`, do something to its value, acknowledge others, and die."""
+
+    def leave(damage: str, others: str = OTHERS) -> None:
+        store = stores.open()
+        store.create_pipeline(APP.name)
+        store.put_object(APP, b"log", b"old")
+        store.put_object(APP, b"deleted", b"x" * 5000)
+        stores.close(store)
+        program = OPEN + APPEND + 'put = append(b"log", b"v" * 100_000, 1)\n' + damage + others + "\ndie()"
+        run_process(program, str(stores.path), expected=-9)
+
+    return leave
+
+
+def waiting_to_be_deleted(store: Store) -> int:
+    reclaim_all(store)
+    return int(store.database.value("SELECT count(*) FROM change"))
+
+
+@pytest.mark.parametrize("damage", [DAMAGED, LOST], ids=["damaged", "lost"])
+def test_the_others_are_published_and_nothing_is_held_up(stores: Stores, leave: Leave, damage: str) -> None:
+    leave(damage)
+    store = stores.open()
+    assert values(store, APP) == {b"log": b"old", **{b"good %d" % number: b"good" for number in range(3)}}
+    (told,) = store.database.troubles.news()
+    assert "what was put to pipeline/app/log cannot be published yet" in told
+    assert journals(stores) == []
+    store.put_object(APP, b"new", b"x" * 70_000)
+    store.delete_object(APP, b"new")
+    forget_displaced(store)
+    assert waiting_to_be_deleted(store) == 0
+    store = stores.reopen(store)
+    assert value(store, APP, b"log") == b"old"
+    forget_what_is_wrong(stores, store)
+
+
+def forget_what_is_wrong(stores: Stores, store: Store) -> None:
+    """What the fixture would find at the end, which is damage."""
+    stores.close(store)
+    repair(ObjectStoreSettings(path=str(stores.path)))
+
+
+@pytest.mark.parametrize("damage", [DAMAGED, LOST], ids=["damaged", "lost"])
+def test_a_repair_gives_it_up_and_publishes_the_rest(stores: Stores, leave: Leave, damage: str) -> None:
+    leave(damage)
+    settings = ObjectStoreSettings(path=str(stores.path))
+    assert b"pipeline/app/log" in [finding.path for finding in Check(settings).run()]
+    repaired = repair(settings)
+    assert [(lost.path, lost.size) for lost in repaired.lost] == [(b"pipeline/app/log", 100_000)]
+    assert not any("cannot be published" in note for note in repaired.notes)
+    assert list(Check(settings).run()) == []
+    store = stores.open()
+    assert store.database.troubles.news() == []
+    assert value(store, APP, b"log") == b"put later"
+    check_nothing_left(store)
+
+
+def test_a_compaction_says_what_is_in_its_way(stores: Stores, leave: Leave) -> None:
+    leave(DAMAGED)
+    settings = ObjectStoreSettings(path=str(stores.path))
+    with pytest.raises(UnavailableError, match="check --repair"):
+        compact(settings)
+    repair(settings)
+    compact(settings)
+
+
+def test_an_append_to_a_value_behind_what_waits(stores: Stores, leave: Leave) -> None:
+    """Those of one name stay in their order, over every attempt."""
+    leave(DAMAGED, 'append(b"log", b", more", 2)\nclose(b"other", b"1", 3)\nappend(b"other", b"2", 4)\n')
+    for _ in range(3):
+        store = stores.open()
+        assert values(store, APP)[b"log"] == b"old"
+        assert values(store, APP)[b"other"] == b"12"
+        stores.close(store)
+    repair(ObjectStoreSettings(path=str(stores.path)))
+    assert value(stores.open(), APP, b"log") == b"old, more"
