@@ -15,7 +15,7 @@ from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES
-from engine.errors import FAULTS, DamagedError, InternalError, QuotaError, StoreError, TooLargeError
+from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, QuotaError, StoreError, TooLargeError
 from engine.intents import Key, Name
 from engine.journal import Entry
 from engine.model import Effects, Node
@@ -72,10 +72,10 @@ class Recovery:
             try:
                 done = self._recover_session(session)
             except Exception as error:
-                if isinstance(error, StoreError) and not isinstance(error, DamagedError):
+                if isinstance(error, StoreError) and not isinstance(error, (DamagedError, InternalError)):
                     raise
-                # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours,
-                # too, must not keep the store from being opened.
+                # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours or
+                # of the disk, too, must not keep the store from being opened.
                 why = str(error) if isinstance(error, StoreError) else f"unexpected {error!r}"
                 self._note(session, f"what session {session} has left cannot be published yet: {why}")
                 continue
@@ -230,9 +230,14 @@ class Recovery:
         return node
 
     def _require_readable(self, old: Node) -> None:
-        """Who cannot be appended to must not keep all others from being recovered. Raises _UnreadableError."""
+        """Who cannot be appended to must not keep all others from being recovered. Raises _UnreadableError.
+
+        What the disk or the engine fails to read just now raises InternalError: it may be read another time.
+        """
         try:
             self._contents.read(old.content, 0, min(old.size, SMALL_BYTES))
         except (InternalError, DamagedError) as error:
+            if isinstance(error, InternalError) and not isinstance(error.__cause__, NotFoundError):
+                raise
             self._database.troubles.note(f"an object cannot be appended to, and what was appended is lost: {error}")
             raise _UnreadableError(str(error)) from error

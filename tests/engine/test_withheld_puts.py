@@ -8,9 +8,10 @@ from engine import ScopeName, Store
 from engine.checking import Check
 from engine.compacting import compact
 from engine.config import ObjectStoreSettings
-from engine.errors import UnavailableError
+from engine.contents import Contents
+from engine.errors import InternalError, UnavailableError
 from engine.repairing import repair
-from tests.support.acknowledging import OPEN, journals
+from tests.support.acknowledging import OPEN, after_death, journals
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, forget_displaced, reclaim_all, run_process, value, values
 
@@ -118,3 +119,50 @@ def test_an_append_to_a_value_behind_what_waits(stores: Stores, leave: Leave) ->
         stores.close(store)
     repair(ObjectStoreSettings(path=str(stores.path)))
     assert value(stores.open(), APP, b"log") == b"old, more"
+
+
+def test_a_session_whose_journal_cannot_be_read_keeps_nobody_out(stores: Stores) -> None:
+    """By the disk, as far as anybody can tell: it stays for another time."""
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    store = after_death(store, stores, 'close(b"key", b"value")')
+    assert value(store, APP, b"key") == b"value"
+    stores.close(store)
+    run_process(OPEN + 'close(b"key", b"new")\ndie()', str(stores.path), expected=-9)
+    (journal,) = journals(stores)
+    content = journal.read_bytes()
+    journal.unlink()
+    journal.mkdir()
+    store = stores.open()
+    (told,) = store.database.troubles.news()
+    assert "cannot be published yet" in told
+    assert value(store, APP, b"key") == b"value"
+    store.delete_object(APP, b"key")
+    journal.rmdir()
+    journal.write_bytes(content)
+    store.publisher.recover()
+    assert value(store, APP, b"key") == b"new"
+    check_nothing_left(store)
+
+
+def test_an_append_to_a_value_that_cannot_be_read_now(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not lost: the next one may read it."""
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    store.put_object(APP, b"log", b"old")
+    stores.close(store)
+    program = OPEN + APPEND + 'append(b"log", b", more", 1)\nclose(b"other", b"value", 2)\ndie()'
+    run_process(program, str(stores.path), expected=-9)
+
+    def fail(contents: Contents, content: int, offset: int, length: int) -> bytes:
+        raise InternalError("the disk failed") from OSError()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Contents, "read", fail)
+        store = stores.open()
+    assert values(store, APP) == {b"log": b"old", b"other": b"value"}
+    (told,) = store.database.troubles.news()
+    assert "cannot be published yet" in told
+    store.publisher.recover()
+    assert value(store, APP, b"log") == b"old, more"
+    check_nothing_left(store)
