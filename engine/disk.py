@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 from engine.errors import InternalError, OutOfSpaceError
@@ -30,3 +31,24 @@ def sync(path: str | Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def keep(source: Path, target: Path) -> None:
+    """Have what is in a file under another name as well: all of it or, with OSError, nothing of it.
+
+    Raises FileExistsError where links are possible and the name is taken. The file is not written to any more.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a filesystem without links
+        part = target.with_name(f"{target.name}.partial")
+        try:
+            shutil.copyfile(source, part)
+            os.chmod(part, 0o600)
+            sync(part)
+            os.rename(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise

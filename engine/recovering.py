@@ -1,6 +1,5 @@
 """What processes that died have left: Puts that were acknowledged and not published, and drafts that were not."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import apsw
 
-from engine import journal, sessions
+from engine import disk, journal, sessions
 from engine.catalog import nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
@@ -153,14 +152,14 @@ class Recovery:
         return found.entries
 
     def _keep_aside(self, path: Path) -> None:
-        """Before the commit: from then on a journal is deleted, whoever finds it."""
+        """Before the commit: from then on a journal is deleted, whoever finds it. Raises InternalError."""
         try:
             kept = journal.aside(path)
             with suppress(FileExistsError):  # by a recovery that was interrupted
-                os.link(path, kept)
-            self._tell(f"It was kept as {kept}")
+                disk.keep(path, kept)
         except OSError as error:
-            self._tell(f"It could not be kept: {error.strerror}")
+            raise InternalError(f"its journal {path} is damaged, and cannot be kept: {error.strerror}") from error
+        self._tell(f"It was kept as {kept}")
 
     def _tell(self, what_became_of_it: str) -> None:
         self._database.troubles.note(

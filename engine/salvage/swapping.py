@@ -102,7 +102,7 @@ def keep(path: Path, sessions: set[int], lost: list[bytes], tell: Tell) -> list[
         for source, target in others.items():
             if source.exists():
                 # Neither is written to any more: one is replaced, the other deleted.
-                _link(source, target)
+                disk.keep(source, target)
                 files.append(target)
         disk.sync(path.parent)
     return files
@@ -115,14 +115,6 @@ def _free_name(path: Path) -> Path:
         again += 1
         kept = path.with_name(f"{path.name}.damaged-{stamp}-{again}")
     return kept
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a filesystem without links
-        shutil.copyfile(source, target)
-        os.chmod(target, 0o600)
 
 
 def put_in_place(path: Path, new: Path, tell: Tell) -> None:

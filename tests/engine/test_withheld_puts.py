@@ -1,6 +1,10 @@
 """A Put of a killed process whose own value cannot be read: it waits for the repair, and nothing else does."""
 
+import errno
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +170,64 @@ def test_an_append_to_a_value_that_cannot_be_read_now(stores: Stores, monkeypatc
     store.publisher.recover()
     assert value(store, APP, b"log") == b"old, more"
     check_nothing_left(store)
+
+
+def leave_damaged_journal(stores: Stores) -> bytes:
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    stores.close(store)
+    program = OPEN + 'for number in range(5):\n    close(b"key %d" % number, b"value" * 100, number)\ndie()'
+    run_process(program, str(stores.path), expected=-9)
+    (journal,) = journals(stores)
+    damaged = bytearray(journal.read_bytes())
+    damaged[300:340] = b"\xff" * 40
+    journal.write_bytes(damaged)
+    return bytes(damaged)
+
+
+def refuse_links(source: Path, target: Path) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def kept_beside(stores: Stores) -> list[Path]:
+    return list(stores.path.parent.glob("*-puts-*.damaged-*"))
+
+
+def test_a_damaged_journal_is_kept_where_there_are_no_links(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = leave_damaged_journal(stores)
+    monkeypatch.setattr(os, "link", refuse_links)
+    store = stores.open()
+    (kept,) = kept_beside(stores)
+    (told,) = store.database.troubles.news()
+    assert f"It was kept as {kept}" in told
+    assert kept.read_bytes() == damaged
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert journals(stores) == [kept]
+    assert len(values(store, APP)) == 4
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_damaged_journal_that_cannot_be_kept_stays(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """It is the only one, so nothing is deleted, nor published: the next time it may be kept."""
+    damaged = leave_damaged_journal(stores)
+
+    def fail(source: Path, target: Path) -> None:
+        target.write_bytes(damaged[:100])
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse_links)
+        patch.setattr(shutil, "copyfile", fail)
+        store = stores.open()
+        (told,) = store.database.troubles.news()
+        assert "cannot be kept" in told
+        (journal,) = journals(stores)
+        assert journal.read_bytes() == damaged
+        assert values(store, APP) == {}
+        store = stores.reopen(store)
+        assert journals(stores) == [journal]
+    store = stores.reopen(store)
+    assert [kept.read_bytes() for kept in kept_beside(stores)] == [damaged]
+    assert len(values(store, APP)) == 4
