@@ -2,6 +2,10 @@
 
 SQLite takes the first frame that does not check for the end. The checksum of a frame goes on from that of the one
 before it, which is stored in it, so what follows can be checked all the same.
+
+What is behind the end may also be left over: who wrote a transaction and died before telling others of it, by SQLite's
+index, is written over by whoever comes next. Where that one's transaction is shorter, the rest of the other is there
+still, of the same generation and whole but for its beginning. It is no part of the store.
 """
 
 import os
@@ -58,6 +62,8 @@ class _Frame:
     """As in Log.pages; None where it is damaged."""
     seen: bool
     """Whether SQLite sees it."""
+    follows: bool = False
+    """Whether it goes on from what is stored in the one before, as it is."""
 
 
 def path_of(store: Path) -> Path:
@@ -68,7 +74,9 @@ def read(store: Path, page_size: int, checker: Checker) -> Log:
     """The log of a store; an empty one where there is no file."""
     log = Log()
     pending: list[_Frame] = []
-    for frame in _frames(path_of(store), page_size, checker):
+    frames = list(_frames(path_of(store), page_size, checker))
+    del frames[_end_of(frames) :]
+    for frame in frames:
         if frame.data is None:
             log.damaged += 1
         elif isinstance(frame.data, bytes):
@@ -84,6 +92,31 @@ def read(store: Path, page_size: int, checker: Checker) -> Log:
     log.damaged -= sum(frame.data is None for frame in pending)
     log.mended -= sum(isinstance(frame.data, bytes) for frame in pending)
     return log
+
+
+def _end_of(frames: list[_Frame]) -> int:
+    """How many frames are there before what is left over.
+
+    That is the end of one transaction, behind another one. A frame that is damaged looks the same where it is the first
+    of the last transaction: then it counts as left over, with the rest of that.
+    """
+    end = len(frames)
+    while end and not frames[end - 1].commit:
+        end -= 1  # of no transaction
+    if end < len(frames) and frames[end].follows:
+        return len(frames)
+    while (begin := _begin_of(frames, end)) is not None:
+        end = begin
+    return end or len(frames)
+
+
+def _begin_of(frames: list[_Frame], end: int) -> int | None:
+    """Where the frames before `end` begin that are left over; None where they are not."""
+    at = end - 1
+    while at > 0 and frames[at].follows and not frames[at - 1].commit:
+        at -= 1
+    is_left = at > 0 and frames[at].data is None and frames[at].page and frames[at - 1].commit
+    return at if is_left else None
 
 
 def _take(log: Log, frame: _Frame) -> None:
@@ -122,7 +155,7 @@ def _frames(path: Path, page_size: int, checker: Checker) -> Iterator[_Frame]:
                 frame, state = None, (one, two)
             elif checker.follows(state, checked, (one, two), order):
                 seen = seen and own_salts == salts
-                frame, state = _Frame(page, commit, start, seen), (one, two)
+                frame, state = _Frame(page, commit, start, seen, follows=True), (one, two)
             else:
                 seen = False
                 frame, state = _mended(state, checked, (one, two), order)
