@@ -151,7 +151,7 @@ class Contents:
             draft.content = self.numbers.take()
 
     def _put_small(self, draft: Draft) -> None:
-        session = self.sessions.ensure()
+        session = self.sessions.ensure(listens=False)
         if not draft.content:
             draft.content = self.numbers.take()
         if not draft.registered:

@@ -285,6 +285,23 @@ def test_who_only_puts_keeps_nothing_alive(stores: Stores, one: Store) -> None:
     assert told(other) == []
 
 
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_who_only_puts_into_another_engine_keeps_nothing_alive(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setitem(BUILT_IN, "dirstore", DirectoryEngine)
+    settings: dict[str, Any] = {"engine": "dirstore", "options": {"location": str(tmp_path / "values")}}
+    store, other = stores.open(**settings), stores.open(**settings)
+    store.create_pipeline(APP.name)
+    other.put_object(APP, b"from the other", b"x" * size)
+    assert other.sessions.own
+    for number in range(3):
+        store.put_object(APP, b"key", b"%d" % number, force=True)
+    reclaim_all(store)
+    assert store.database.value("SELECT count(*) FROM change") == 0
+    assert told(other) == []
+
+
 def test_who_put_and_then_listens(stores: Stores, one: Store) -> None:
     other = stores.open()
     other.put_object(APP, b"key", LARGE)
