@@ -2,13 +2,17 @@
 
 An entry that stands for a published object may be cached for `LONG_S`; whatever takes the name away behind the kernel's
 back has to come through here. Invalidating an entry takes the directory's lock, which a request being served may
-hold: never wait for it on the event loop, and in a handler only where the kernel holds no directory lock (FLUSH).
+hold: never wait for it on the event loop, and in a handler only where the kernel holds no directory lock (FLUSH). Any
+client may hold it for as long as it likes, who lists a directory into memory that is not there yet. So one thread at
+most waits for a directory, and no other directory, nor anything else that threads do, waits for that one.
 """
 
 import errno
+import functools
 import logging
-import math
+from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pyfuse3
 import trio
@@ -24,12 +28,20 @@ DIRECTORY_S = 0.5
 _WAIT_AT_MOST_S = 5.0
 _LEAVING_AT_MOST_S = 1.0
 """How long who comes to a directory that is leaving waits for its name to be forgotten."""
+_THREADS = 100
+"""For how many directories are waited at once."""
+_AT_ONCE = 64
+"""How many names of a directory one thread has the kernel forget."""
 _READ_AHEAD_KIB = 1024
 
-_Name = tuple[int, bytes, int]
-"""A directory, a name in it, and the inode of that if it is a directory that leaves; else 0."""
-
 log = logging.getLogger(__name__)
+
+
+class _Name(NamedTuple):
+    """An entry that is to be forgotten."""
+
+    name: bytes
+    dropped: trio.Event
 
 
 class KernelCache:
@@ -37,9 +49,10 @@ class KernelCache:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._send, self._receive = trio.open_memory_channel[_Name](math.inf)
-        self._send_tree, self._receive_tree = trio.open_memory_channel[_Name](math.inf)
-        """For directories that are waited for: not behind many names of objects."""
+        self._nursery: trio.Nursery | None = None
+        self._threads = trio.CapacityLimiter(_THREADS)
+        self._dropping: dict[int, deque[_Name]] = {}
+        """What is to be forgotten, by directory: each has a task while there is something."""
         self._known: dict[int, int] = {}
         """The kernel's references to each inode, times two; and one when it may hold the inode under a name for long.
 
@@ -48,7 +61,7 @@ class KernelCache:
         self._current: set[int] = set()
         """The directories of which it may have the attributes as they are."""
         self._leaving: dict[int, trio.Event] = {}
-        """Directories that were taken away while it may still lead to them by their names."""
+        """Those that are gone, whose names it may still have: what tells when it has not any more."""
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
@@ -68,7 +81,7 @@ class KernelCache:
             return False
         self._known.pop(ino, None)
         self._current.discard(ino)
-        self._has_left(ino)
+        self._leaving.pop(ino, None)
         return True
 
     def knows(self, ino: int) -> bool:
@@ -87,11 +100,16 @@ class KernelCache:
         """Have an entry forgotten as soon as its directory is free; for where waiting could deadlock."""
         if self.may_cache(gone.ino):
             self._note_dropped(gone.ino)
-            self._send.send_nowait((gone.parent, gone.name, 0))
+            self.drop_name_soon(gone.parent, gone.name)
 
-    def drop_name_soon(self, parent: int, name: bytes) -> None:
-        """The same for a name of which only another process knows what it stood for."""
-        self._send.send_nowait((parent, name, 0))
+    def drop_name_soon(self, parent: int, name: bytes) -> trio.Event:
+        """The same for a name of which only another process knows what it stood for. Returns what tells when."""
+        known = self._dropping.get(parent)
+        names = self._dropping.setdefault(parent, deque())
+        names.append(_Name(name, dropped := trio.Event()))
+        if known is None and self._nursery is not None:
+            self._nursery.start_soon(self._drop_all, parent, names)
+        return dropped
 
     def drop_tree_soon(self, parent: int, name: bytes, ino: int) -> None:
         """The same for a pipeline or run that is gone with all that is in it.
@@ -100,36 +118,42 @@ class KernelCache:
         its attributes, and it has to ask for these. Whom `leaves` then refuses (ESTALE) has the names looked up again.
         """
         if ino in self._known:
-            self._leaving.setdefault(ino, trio.Event())
             self._current.discard(ino)
             self.drop_attributes(ino)
             # Also where its own name is not cached: with it go the entries below, for who works inside.
-            self._send_tree.send_nowait((parent, name, ino))
+            self._leaving[ino] = self.drop_name_soon(parent, name)
 
     def leaves(self, ino: int) -> bool:
         """Whether the kernel may still lead to this directory by a path, although that is gone."""
-        return ino in self._leaving
+        return ino in self._leaving and not self._leaving[ino].is_set()
 
     async def wait_until_left(self, ino: int) -> None:
         """Wait until it does not any more. Not for long: the caller may hold the lock that this takes (rename)."""
         with trio.move_on_after(_LEAVING_AT_MOST_S):
             await self._leaving[ino].wait()
 
-    def _has_left(self, ino: int) -> None:
-        left = self._leaving.pop(ino, None)
-        if left is not None:
-            left.set()
-
     async def run(self) -> None:
         """Carry out what is to be dropped soon, for as long as the mount is there."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drop_all, self._receive_tree)
-            await self._drop_all(self._receive)
+            for parent, names in self._dropping.items():
+                nursery.start_soon(self._drop_all, parent, names)
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
-    async def _drop_all(self, names: trio.MemoryReceiveChannel[_Name]) -> None:
-        async for parent, name, ino in names:
-            await trio.to_thread.run_sync(_invalidate, parent, name, abandon_on_cancel=True)
-            self._has_left(ino)
+    async def _drop_all(self, parent: int, names: deque[_Name]) -> None:
+        while names:
+            some = [names.popleft() for _ in range(min(len(names), _AT_ONCE))]
+            forget = functools.partial(_invalidate_all, parent, [name.name for name in some])
+            try:
+                await trio.to_thread.run_sync(forget, abandon_on_cancel=True, limiter=self._threads)
+            except Exception:
+                log.exception("the kernel was not told to forget entries of inode %d", parent)
+            for name in some:
+                name.dropped.set()
+        del self._dropping[parent]
 
     def drop_attributes(self, ino: int) -> None:
         """Have cached attributes forgotten. Takes no lock that a request could hold."""
@@ -153,14 +177,18 @@ class KernelCache:
             self._current.discard(ino)
             self.drop_attributes(ino)
 
-    async def drop(self, parent: int, name: bytes, ino: int) -> None:
-        """Have an entry forgotten before this returns, or at least asked for, if its directory is busy for long.
+    async def drop(self, *entries: tuple[int, bytes, int]) -> None:
+        """Have entries forgotten before this returns, or at least asked for, if their directory is busy for long.
 
-        Raises TimedOutError.
+        Each is told by its directory, its name and what that stands for. Raises TimedOutError.
         """
-        self._note_dropped(ino)
+        asked = []
+        for parent, name, ino in entries:
+            self._note_dropped(ino)
+            asked.append(self.drop_name_soon(parent, name))
         with self._pulse.bounded(), trio.move_on_after(_WAIT_AT_MOST_S):
-            await trio.to_thread.run_sync(_invalidate, parent, name, abandon_on_cancel=True)
+            for dropped in asked:
+                await dropped.wait()
 
 
 def read_further_ahead(connection: int) -> None:
@@ -173,6 +201,11 @@ def read_further_ahead(connection: int) -> None:
             setting.write(str(_READ_AHEAD_KIB))
     except OSError as error:
         log.debug("reading ahead is left as it is: %s", error)
+
+
+def _invalidate_all(parent: int, names: Iterable[bytes]) -> None:
+    for name in names:
+        _invalidate(parent, name)
 
 
 def _invalidate(parent: int, name: bytes) -> None:

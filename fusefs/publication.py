@@ -68,7 +68,7 @@ class Publication:
                 await self._expose(handle, victims)
         if writers.entry_cached:
             writers.entry_cached = False
-            await self._state.kernel.drop(writers.parent, writers.name, writers.ino)
+            await self._state.kernel.drop((writers.parent, writers.name, writers.ino))
 
     def _is_gone(self, writers: Writers) -> bool:
         """Whether a name stands for nothing now, which another process may have seen to some milliseconds ago."""
@@ -87,8 +87,9 @@ class Publication:
         for victim in victims:
             handle.at_risk.append(victim.ino)
             self._state.at_risk[victim.ino] += 1
-            if self._state.kernel.may_cache(victim.ino):
-                await self._state.kernel.drop(victim.parent, victim.name, victim.ino)
+        cached = [victim for victim in victims if self._state.kernel.may_cache(victim.ino)]
+        if cached:
+            await self._state.kernel.drop(*((victim.parent, victim.name, victim.ino) for victim in cached))
 
     def forget_victims(self, handle: WriteHandle) -> None:
         for ino in handle.at_risk:

@@ -115,6 +115,38 @@ def test_a_client_that_has_something_locked_while_it_waits(mount: Gated) -> None
         client("poller.join()")
 
 
+LIST = """
+file = open(large, "rb")
+page = mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+"""
+
+
+def test_a_client_that_has_a_directory_locked(tmp_path: Path) -> None:
+    """It lists one into a page that is not there yet; what others removed elsewhere is forgotten all the same."""
+    with gated_mount(tmp_path) as mount, Other() as client:
+        (mount.directory / "large").write_bytes(b"x" * 200_000)
+        mount.store.remount()
+        names = [mount.directory / directory / "k" for directory in ("locked", "free")]
+        for name in names:
+            name.parent.mkdir()
+            name.write_bytes(b"v")
+        client(LIST, large=str(mount.directory / "large"), directory=str(names[0].parent))
+        mount.shut(gated.READ)
+        client.begin("ctypes.CDLL(None).getdents64(fd, address, 4096)")
+        wchan = Path(f"/proc/{client.pid}/wchan")
+        wait_until(lambda: wchan.read_text() in ("request_wait_answer", "folio_wait_bit_common"))
+        for name in names:
+            assert name.exists()
+            mount.store.cli("run", "object", "delete", "r", f"{name.parent.name}/k", exit_code=0)
+        wait_until(lambda: not names[1].exists(), SOON)
+        assert not client.answered(0)
+        mount.open()
+        client.answer(SOON)
+        wait_until(lambda: not names[0].exists(), SOON)
+
+
 def test_a_client_inside_execve(make_mount: MakeMount) -> None:
     """Its files cannot be looked at while it closes what its new program is not to have, and that may wait for us."""
     store = make_mount()
