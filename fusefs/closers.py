@@ -7,9 +7,12 @@ and children, and where that does not settle it everybody. What a daemon may not
 that is not root another user's process) it takes for a plain close.
 
 Most of /proc/PID waits for a process that is inside execve(2). That one may be waiting for us, to close what it does
-not take along. So the event loop reads only what waits for nobody: statm, task, children.
+not take along, or for another filesystem that never answers. So the event loop reads only what waits for nobody: statm,
+task, children. Others do not look at such a process either; where one gets there between two looks, a thread waits for
+as long as it likes, so these threads are kept from all others.
 """
 
+import functools
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +27,12 @@ from fusefs.openers import Life, life_of
 _PF_EXITING = 0x4
 _SIGNAL_BITS = 0x7F
 _FAMILY_AT_MOST = 1000
+_LOOK_AT_MOST_S = 10.0
 _SEARCH_AT_MOST_S = 2.0
+_LOOKS = 8
+"""How many threads look at who waits for nobody."""
+_SEARCHES = 100
+"""How many threads search, of which some may wait for ever."""
 # close, dup2, dup3, close_range: where a thread that lives on can be waiting for its FLUSH.
 _CLOSING_CALLS = {
     "x86_64": frozenset({b"3", b"33", b"292", b"436"}),
@@ -53,26 +61,44 @@ class _Task(NamedTuple):
     """What kills it; 0 for an exit of its own."""
 
 
-async def closing(opener: int, again: bool, elsewhere: Callable[[], set[int]]) -> Closing:
-    """How the descriptor whose FLUSH is being served was closed. `opener` is the thread that opened it.
+class Closers:
+    """Finds out who closes the files of one mount."""
 
-    `again`: another of its descriptors was closed before. `elsewhere` gives the threads that opened other files: one
-    of them that dies closes those.
-    """
-    if not opener:
+    def __init__(self, request_timeout: float) -> None:
+        """`request_timeout`: for how many seconds a FLUSH may wait; this takes a part of that."""
+        self._looks = trio.CapacityLimiter(_LOOKS)
+        self._searches = trio.CapacityLimiter(_SEARCHES)
+        self._look_s = min(_LOOK_AT_MOST_S, request_timeout / 4)
+        self._search_s = min(_SEARCH_AT_MOST_S, request_timeout / 4)
+
+    async def closing(self, opener: int, again: bool, elsewhere: Callable[[], set[int]]) -> Closing:
+        """How the descriptor whose FLUSH is being served was closed. `opener` is the thread that opened it.
+
+        `again`: another of its descriptors was closed before. `elsewhere` gives the threads that opened other files:
+        one of them that dies closes those.
+        """
+        if not opener:
+            return Closing.PLAIN
+        life = _life(opener)
+        if life is Life.IN_EXEC:
+            return Closing.PLAIN
+        if life is Life.ALIVE and not again and await self._all_go_on(opener):
+            return Closing.PLAIN
+        if life is Life.EXITING and len(threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
+            return Closing.KILLED if task.signal else Closing.PLAIN
+        search = functools.partial(_search, opener, life, elsewhere())
+        with trio.move_on_after(self._search_s):
+            return await trio.to_thread.run_sync(search, abandon_on_cancel=True, limiter=self._searches)
         return Closing.PLAIN
-    life = _life(opener)
-    if life is Life.IN_EXEC:
-        return Closing.PLAIN
-    # In a thread: the event loop has looked at what is soon done (see fusefs.openers), and this is a family of many.
-    if life is Life.ALIVE and not again and await trio.to_thread.run_sync(_all_go_on, opener):
-        return Closing.PLAIN
-    if life is Life.EXITING and len(threads(opener)) == 1 and (task := _task(opener)) is not None and task.closing:
-        return Closing.KILLED if task.signal else Closing.PLAIN
-    others = elsewhere()
-    with trio.move_on_after(_SEARCH_AT_MOST_S):
-        return await trio.to_thread.run_sync(_search, opener, life, others, abandon_on_cancel=True)
-    return Closing.PLAIN
+
+    async def _all_go_on(self, opener: int) -> bool:
+        """As the function; False where that takes too long.
+
+        In a thread: the event loop has looked at what is soon done (see fusefs.openers), and this is a family of many.
+        """
+        with trio.move_on_after(self._look_s):
+            return await trio.to_thread.run_sync(_all_go_on, opener, abandon_on_cancel=True, limiter=self._looks)
+        return False
 
 
 def _all_go_on(opener: int) -> bool:
@@ -128,15 +154,17 @@ def task_in(stat: bytes) -> _Task:
 
 
 def _is_closing(pid: int) -> bool:
-    """Whether a thread that lives is waiting in a system call that closes something. Waits as `_task` does."""
-    return _read(f"{pid}/syscall").partition(b" ")[0] in _CLOSING_CALLS
+    """Whether a thread that lives is waiting in a system call that closes something, which execve(2) may be doing."""
+    return _life(pid) is Life.IN_EXEC or _read(f"{pid}/syscall").partition(b" ")[0] in _CLOSING_CALLS
 
 
 def _has_written(pid: int) -> bool:
     """Whether a process called write(2) at all, since it was started or forked; True where that cannot be seen.
 
-    Waits as `_task` does.
+    It cannot be seen inside execve(2).
     """
+    if _life(pid) is Life.IN_EXEC:
+        return True
     counted = _read(f"{pid}/io").partition(b"syscw: ")[2].split(maxsplit=1)
     return not counted or counted[0] != b"0"
 

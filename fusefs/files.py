@@ -6,7 +6,7 @@ from engine.catalog.puts import How
 from engine.drafts import SMALL_BYTES
 from engine.errors import InternalError, StoreError, TimedOutError, TooLargeError
 from fusefs.callers import Caller
-from fusefs.closers import Closing, closing
+from fusefs.closers import Closers, Closing
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
 from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
@@ -27,6 +27,7 @@ class Files:
         self._opening = opening
         self._readahead = ReadAhead(state)
         self._openers = Openers()
+        self._closers = Closers(state.pulse.seconds)
         self._reads_at_once = not state.store.contents.waits
 
     async def open(self, ino: int, flags: int, caller: Caller) -> int:
@@ -198,7 +199,7 @@ class Files:
         pid = handle.opener.pid
         if not handle.closed_before and self._openers.nobody_exits(pid):
             return Closing.PLAIN
-        return await closing(pid, handle.closed_before, lambda: self._other_openers(handle))
+        return await self._closers.closing(pid, handle.closed_before, lambda: self._other_openers(handle))
 
     def _other_openers(self, handle: WriteHandle) -> set[int]:
         return {other.opener.pid for other in self._state.handles.writers()} - {handle.opener.pid}

@@ -17,7 +17,7 @@ from engine import ScopeName, journal, open_store, xattrs
 from engine.config import ObjectStoreSettings
 from engine.errors import InternalError
 from fusefs.callers import Caller
-from fusefs.closers import Closing, closing
+from fusefs.closers import Closers, Closing
 from fusefs.mountinfo import parse_line
 from fusefs.openers import Life, Openers, life_of
 from fusefs.openfiles import holds
@@ -148,7 +148,7 @@ def test_a_process_of_many_threads_holds_up_nobody_for_long(monkeypatch: pytest.
         thread.start()
     try:
         assert not Openers().nobody_exits(os.getpid())
-        assert trio.run(closing, os.getpid(), False, set[int]) is Closing.PLAIN
+        assert trio.run(Closers(60).closing, os.getpid(), False, set[int]) is Closing.PLAIN
     finally:
         ended.set()
         for thread in threads:

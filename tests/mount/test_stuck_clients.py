@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from fusefs.closers import Closers, Closing
 from fusefs.openers import Life, life_of
 from fusefs.openfiles import holds
 from tests.conftest import MakeMount
@@ -161,6 +163,10 @@ def test_a_client_inside_execve(make_mount: MakeMount) -> None:
             begun = time.monotonic()
             assert not any(holds(client.pid, {1}, for_writing=False) for _ in range(10))
             assert time.monotonic() - begun < SOON
+            closers = Closers(60)
+            for again in (False, True):
+                assert trio.run(closers.closing, os.getpid(), again, set[int]) is Closing.PLAIN
+            assert closers._searches.borrowed_tokens == 0, "a thread waits for it"
         finally:
             os.kill(store.pid, signal.SIGCONT)
 
