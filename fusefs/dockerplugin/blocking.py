@@ -13,11 +13,14 @@ SECONDS = 15.0
 T = TypeVar("T")
 
 
-async def in_thread(what: str, call: Callable[[], T], seconds: float = SECONDS) -> T:
+async def in_thread(
+    what: str, call: Callable[[], T], seconds: float = SECONDS, threads: trio.CapacityLimiter | None = None
+) -> T:
     """Return what `call` returns. Raises VolumeError when it takes longer; it then goes on without us.
 
-    `what` says for the message what was done.
+    `what` says for the message what was done. `threads` are for calls that those who use a volume can make wait for as
+    long as they like: no other call is to wait for one of these.
     """
     with trio.move_on_after(seconds):
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads)
     raise VolumeError(f"{what} took longer than {seconds:g} seconds and was given up")

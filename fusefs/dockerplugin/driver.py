@@ -25,6 +25,8 @@ from fusefs.dockerplugin.state import StateFile, Volume
 
 REMOVE_SECONDS = 40.0
 """How long deleting a pipeline or run with all its objects may take."""
+_DELETIONS = 10
+"""How many threads delete: each waits for as long as somebody has a directory there locked."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Volumes:
         """Held by a change from its first look to its last write, and by nobody else."""
         self._deleting: set[str] = set()
         """The directories whose objects a thread deletes, one also that was given up and still waits for the mount."""
+        self._deletions = trio.CapacityLimiter(_DELETIONS)
 
     def in_use(self) -> list[str]:
         """Return the names of the volumes that somebody has mounted."""
@@ -171,7 +174,7 @@ class Volumes:
         stop = Event()
         try:
             what = f"deleting the objects of the volume {name}"
-            await in_thread(what, partial(self._delete, options, stop), REMOVE_SECONDS)
+            await in_thread(what, partial(self._delete, options, stop), REMOVE_SECONDS, self._deletions)
         finally:
             stop.set()  # given up, or cancelled: from now on somebody may put something there
 
