@@ -112,6 +112,9 @@ class EngineAdapter(EngineFiles):
         parent, other_parent = self.parent(one), self.parent(other)
         if one == other and self.creating(process, parent, one[-1]):
             return
+        for at in ((parent, one[-1]), (other_parent, other[-1])):
+            if self.store.tree.child(*at) is None and self.creating(process, *at):
+                raise OSError(errno.EINVAL, "being created")
         self.note(self.store.tree.exchange(parent, one[-1], other_parent, other[-1]))
 
     def set_note(self, path: Path, note: bytes) -> None:
