@@ -69,6 +69,7 @@ class Background:
         self.pulse = pulse
         self.drafts = trio.CapacityLimiter(_THREADS)
         self._syncs = trio.CapacityLimiter(_THREADS)
+        self.upkeep = trio.CapacityLimiter(1)
         self._syncing: dict[Job[None], None] = {}
         """The syncs that are under way, the oldest first."""
 

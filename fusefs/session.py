@@ -237,7 +237,7 @@ async def _sweep(state: MountState) -> None:
     upkeep = state.store.upkeep
     upkeep.unpin_all()
     if upkeep.anything_to_do:
-        while await trio.to_thread.run_sync(upkeep.work):
+        while await trio.to_thread.run_sync(upkeep.work, limiter=state.background.upkeep):
             pass
 
 

@@ -56,6 +56,14 @@ def test_what_is_noticed(source: str) -> None:
     assert list(wrong(source))
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_threads_that_may_wait_are_counted_by_what_they_wait_for(path: Path) -> None:
+    """Those of trio's own count are for everything: a client that makes enough of them wait would stop all else."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    in_threads = [call for call in calls if ast.unparse(call.func).endswith("to_thread.run_sync")]
+    assert all("limiter" in [keyword.arg for keyword in call.keywords] for call in in_threads)
+
+
 def test_programs_of_our_own_are_started_without_the_directory_that_we_are_in() -> None:
     """Python finds modules in its working directory first, unless -I or -P says otherwise."""
     started = [
