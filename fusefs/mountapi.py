@@ -1,10 +1,11 @@
-"""System calls for mounts that Python does not offer: open_tree(2), move_mount(2), umount2(2), fsopen(2).
+"""System calls for mounts that Python does not offer: open_tree(2), move_mount(2), umount2(2), fsopen(2), statx(2).
 
 All of them raise OSError. Most need root, and some a newer kernel than ours has to be (ENOSYS, EINVAL).
 """
 
 import ctypes
 import os
+import struct
 from typing import Any
 
 # The same on all architectures.
@@ -15,6 +16,9 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_BENEATH = 0x200
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
+_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = 0x1000, 0x4000
+_STATX = struct.Struct("136x 2I 112x")
+"""struct statx, of which the device is all that is there for everybody."""
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,6 +59,14 @@ def mount_nowhere(kind: bytes) -> int:
         return _checked(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0))
     finally:
         os.close(context)
+
+
+def device_of(fd: int) -> tuple[int, int]:
+    """The major and minor number of the filesystem that a descriptor is in, which is asked for nothing."""
+    told = ctypes.create_string_buffer(_STATX.size)
+    _checked(_libc.statx(fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, told))
+    major, minor = _STATX.unpack(told.raw)
+    return major, minor
 
 
 def _checked(result: Any) -> int:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Collection
 
 from fusefs.glances import in_time
+from fusefs.mountapi import device_of
 
 _INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
-_MOUNT = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
 _FDINFO_BYTES = 4096
 _LOOKED_AT_S = 0.01
 """For how long the files of a process are looked at, the lowest first: some 10 us for each."""
@@ -36,17 +36,15 @@ def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int |
             for fd in fds:
                 if time.thread_time() > until:
                     return False
-                info = _info(fd.path)
-                found = ino_in(info) in inos and (connection is None or _is_on(connection, pid, info))
-                if found and (not for_writing or _is_for_writing(fd)):
+                if _is_one_of(fd.path, inos, connection) and (not for_writing or _is_for_writing(fd)):
                     return True
     except OSError:
         return False
     return False
 
 
-def _info(path: str) -> bytes:
-    """What is to be told of the inode that a link in /proc/PID/fd stands for; nothing of what was closed just now.
+def _is_one_of(path: str, inos: Collection[int], connection: int | None) -> bool:
+    """Whether a link in /proc/PID/fd stands for one of these inodes; not where it was closed just now.
 
     /proc/PID/fdinfo tells more, but asks the file what else there is to tell: an epoll waits there for whoever has
     it locked, who may be waiting for us. A descriptor of our own with O_PATH stands for the same inode, and for no file
@@ -55,32 +53,22 @@ def _info(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return b""
+        return False
     try:
-        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(info, _FDINFO_BYTES)
-        finally:
-            os.close(info)
+        # Which filesystem it is on is asked of the inode: a table of mounts is as long as whoever made it likes.
+        return ino_in(_info(fd)) in inos and (connection is None or device_of(fd) == (0, connection))
     except OSError:
-        return b""
+        return False
     finally:
         os.close(fd)
 
 
-def _is_on(connection: int, pid: int, info: bytes) -> bool:
-    """Whether a file that a process has open is on a device of FUSE, by the mount that /proc/PID/fdinfo names.
-
-    True also where that one is out of sight: another namespace has it, or it was unmounted meanwhile.
-    """
-    mount = _MOUNT.search(info)
+def _info(fd: int) -> bytes:
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/{pid}/mountinfo", "rb") as table:
-            fields = (line.split(b" ", 3) for line in table)
-            device = next((known[2] for known in fields if mount is not None and known[0] == mount[1]), None)
-    except OSError:
-        return True
-    return device in (None, b"0:%d" % connection)
+        return os.read(info, _FDINFO_BYTES)
+    finally:
+        os.close(info)
 
 
 def _is_for_writing(fd: os.DirEntry[str]) -> bool:

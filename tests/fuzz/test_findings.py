@@ -132,6 +132,21 @@ def test_a_process_with_many_open_files_holds_up_nobody_for_long(
         assert not holds(os.getpid(), {path.stat().st_ino}, for_writing=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_process_of_many_mounts_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    """Its table of 2,000 mounts was read for each file that might have been ours, and a file was ours that is in no
+    table: what it is in had been taken away."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
+    try:
+        file = (tmp_path / "file").open("wb")
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+    with file:
+        about = os.fstat(file.fileno())
+        assert holds(os.getpid(), {about.st_ino}, for_writing=True, connection=os.minor(about.st_dev))
+        assert not holds(os.getpid(), {about.st_ino}, for_writing=True, connection=os.minor(about.st_dev) + 1)
+
+
 def test_a_process_of_many_threads_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """5,000 threads were half a second, in which the mount served nobody, for every close of such a process."""
     looked_at: list[str] = []

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import trio
 
 from fusefs.closers import Closers, Closing
+from fusefs.mountapi import device_of
 from fusefs.openers import Life, life_of
 from fusefs.openfiles import holds
 from tests.conftest import MakeMount
@@ -169,6 +171,21 @@ def test_a_client_inside_execve(make_mount: MakeMount) -> None:
             assert closers._searches.borrowed_tokens == 0, "a thread waits for it"
         finally:
             os.kill(store.pid, signal.SIGCONT)
+
+
+def test_the_filesystem_of_a_file_is_told_without_asking_it(make_mount: MakeMount) -> None:
+    """The daemon wants to know that of files of its own, and cannot answer meanwhile."""
+    store = make_mount()
+    mount = mount_at(store.path)
+    assert mount is not None
+    directory = os.open(store.pipeline, os.O_PATH)
+    with ThreadPoolExecutor() as pool:
+        os.kill(store.pid, signal.SIGSTOP)
+        try:
+            assert pool.submit(device_of, directory).result(SOON) == (0, mount.connection)
+        finally:
+            os.kill(store.pid, signal.SIGCONT)
+            os.close(directory)
 
 
 def use(pipeline: Path) -> None:
