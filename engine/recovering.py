@@ -1,7 +1,9 @@
 """What processes that died have left: Puts that were acknowledged and not published, and drafts that were not."""
 
+import math
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,9 @@ from engine.journal import Entry
 from engine.model import Effects, Node
 from engine.sqlite.database import Database
 
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+"""Between two attempts at one session; the second one comes at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
@@ -36,6 +41,22 @@ class _Left(NamedTuple):
     number: int
     handle: int
     put: Put
+
+
+@dataclass(slots=True)
+class _Stuck:
+    """A session that has left what cannot be published yet."""
+
+    told: set[str] = field(default_factory=set)
+    """What was said of it."""
+    until: float = -math.inf
+    """When it is tried again, at the earliest."""
+    wait_s: float = 0.0
+
+    def put_off(self) -> None:
+        """It was tried in vain. To try costs the store's lock and all that it has left is read: ever less often."""
+        self.until = time.monotonic() + self.wait_s
+        self.wait_s = min(max(_SHORTEST_WAIT_S, 2 * self.wait_s), _LONGEST_WAIT_S)
 
 
 class _UnreadableError(StoreError):
@@ -59,15 +80,14 @@ class Recovery:
         self._contents = contents
         self._recovered = Recovered([], [])
         """What `recover` has not told of yet."""
-        self._troubles: dict[int, set[str]] = {}
-        """Of sessions that have left what cannot be published yet: what was told of them."""
+        self._stuck: dict[int, _Stuck] = {}
 
     def recover(self) -> Recovered:
         """Publish what sessions that died had acknowledged, and delete what they had not.
 
         Raises StoreError; what was published up to there is told by the next call.
         """
-        for session in self._contents.sessions.dead():
+        for session in self._due():
             try:
                 done = self._recover_session(session)
             except Exception as error:
@@ -77,12 +97,19 @@ class Recovery:
                 # of the disk, too, must not keep the store from being opened.
                 why = str(error) if isinstance(error, StoreError) else f"unexpected {error!r}"
                 self._note(session, f"what session {session} has left cannot be published yet: {why}")
-                continue
+                done = False
             if done and self._database.path is not None:
                 with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
                     journal.path_of(self._database.path, session).unlink(missing_ok=True)
+            if session in self._stuck:
+                self._stuck[session].put_off()
         recovered, self._recovered = self._recovered, Recovered([], [])
         return recovered
+
+    def _due(self) -> list[int]:
+        now = time.monotonic()
+        dead = self._contents.sessions.dead()
+        return [session for session in dead if session not in self._stuck or self._stuck[session].until <= now]
 
     def _recover_session(self, session: int) -> bool:
         """Returns whether it did; False when another process was quicker."""
@@ -104,13 +131,13 @@ class Recovery:
                 tx.rows("DELETE FROM session WHERE id = ?", (session,))
         self._recovered.nodes.extend(filter(None, published))
         self._recovered.effects.append(tx.effects())
-        if not waiting:
-            for text in self._troubles.pop(session, ()):
+        if not waiting and session in self._stuck:
+            for text in self._stuck.pop(session).told:
                 self._database.troubles.take_back(text)
         return True
 
     def _note(self, session: int, text: str) -> None:
-        self._troubles.setdefault(session, set()).add(text)
+        self._stuck.setdefault(session, _Stuck()).told.add(text)
         self._database.troubles.note(text)
 
     def _publish_all(self, tx: Transaction, session: int, left: list[_Left]) -> tuple[list[Node | None], list[_Left]]:

@@ -4,16 +4,18 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from engine import ScopeName, Store
+from engine import ScopeName, Store, recovering
 from engine.checking import Check
 from engine.compacting import compact
 from engine.config import ObjectStoreSettings
 from engine.contents import Contents
-from engine.errors import InternalError, UnavailableError
+from engine.errors import DamagedError, InternalError, UnavailableError
+from engine.recovering import Recovery
 from engine.repairing import repair
 from tests.support.acknowledging import OPEN, after_death, journals
 from tests.support.invariants import check_nothing_left
@@ -147,6 +149,34 @@ def test_a_session_whose_journal_cannot_be_read_keeps_nobody_out(stores: Stores)
     store.publisher.recover()
     assert value(store, APP, b"key") == b"new"
     check_nothing_left(store)
+
+
+@pytest.mark.parametrize("damage", [DAMAGED, ""], ids=["a value", "a session"])
+def test_what_waits_is_tried_ever_less_often(
+    stores: Stores, leave: Leave, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """A mount looks twice a second; each attempt takes the lock of the store, and reads all that was left."""
+    leave(damage)
+    clock, attempts = [1000.0], []
+    recover = Recovery._recover_session
+
+    def fail(recovery: Recovery, session: int) -> bool:
+        attempts.append(clock[0])
+        if not damage:
+            raise DamagedError("a page of the store's database is damaged")
+        return recover(recovery, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovering.time, "monotonic", lambda: clock[0])
+        patch.setattr(Recovery, "_recover_session", fail)
+        store = stores.open()
+        for _ in range(2 * 600):
+            store.publisher.recover()
+            clock[0] += 0.5
+        assert len(attempts) < 20
+        assert attempts[:2] == [1000, 1000]
+        assert max(after - before for before, after in pairwise(attempts)) <= 60
+    forget_what_is_wrong(stores, store)
 
 
 def test_an_append_to_a_value_that_cannot_be_read_now(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
