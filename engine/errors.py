@@ -10,7 +10,8 @@
     ├── NotDirectoryError        ├── UnavailableError
     ├── IsDirectoryError         ├── TimedOutError
     ├── NotEmptyError            ├── DamagedError
-    └── TooLargeError            └── InternalError
+    ├── TooLargeError            └── InternalError
+    └── ReplacedError
 
 The engine knows no errno: the mount and the command have one table each. A message says what was wrong
 and, where somebody can do something about it, what.
@@ -59,6 +60,10 @@ class NotEmptyError(StoreError):
 
 class TooLargeError(StoreError):
     """The value is over the store's max_object_size."""
+
+
+class ReplacedError(StoreError):
+    """What has the name now is another object than the one that was opened, and not for the same users."""
 
 
 class QuotaError(StoreError):

@@ -27,7 +27,11 @@ class Caller(NamedTuple):
         """Whether the caller belongs to a group, also by a supplementary one (proc(5): /proc/PID/status)."""
         if gid == self.gid:
             return True
-        return gid in groups_in(_status(self.pid))
+        return gid in self.groups()
+
+    def groups(self) -> frozenset[int]:
+        """The supplementary groups of the caller."""
+        return frozenset(groups_in(_status(self.pid)))
 
 
 def lineage(pid: int) -> Iterator[set[int]]:

@@ -10,6 +10,7 @@ from engine.catalog.puts import How
 from engine.errors import StoreError
 from engine.model import Attributes, Node
 from fusefs.callers import Caller
+from fusefs.rights import READ, WRITE, Attributed, Rights
 from fusefs.spilling import SpillingDraft
 
 
@@ -80,11 +81,27 @@ class PrivateCopy:
         """The value that the copy starts from, kept while it may still be read."""
         self.behind: Node | None = None
         """What an append that is never published was shown behind when that was decided: pinned."""
+        self.openers: set[Rights] = set()
+        """Who has opened it to append; not root."""
+        self.read = False
+        """Whether what it appends to is read through it, too."""
+        self.apart = False
+        """An append whose name is that of an object by now which its openers could not have opened: never published."""
 
     @property
     def left_by_the_killed(self) -> bool:
         """Whether all who changed it were killed by a signal: then the old value stands."""
         return self.unfinished and not self.finished
+
+    def may_join(self, node: Attributed) -> bool:
+        """Whether its openers could have opened another object as they did this one."""
+        wanted = WRITE | (READ if self.read or self.peeks else 0)
+        return all(opener.may_open(node, wanted) for opener in self.openers)
+
+    @property
+    def loss(self) -> StoreError | None:
+        """Why nothing of what was written will be published; none where nothing was to be appended."""
+        return None if self.apart and not self.spool.size else self.failure
 
     @property
     def to_be_published(self) -> bool:

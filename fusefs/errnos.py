@@ -15,6 +15,7 @@ ERRNO_OF: dict[type[errors.StoreError], int] = {
     errors.IsDirectoryError: errno.EISDIR,
     errors.NotEmptyError: errno.ENOTEMPTY,
     errors.TooLargeError: errno.EFBIG,
+    errors.ReplacedError: errno.ESTALE,
     errors.OutOfSpaceError: errno.ENOSPC,
     errors.StoreFullError: errno.ENOSPC,
     errors.QuotaError: errno.EDQUOT,

@@ -175,6 +175,8 @@ class Files:
             self._publication.discard(writers, copy)
             raise
         copy.take_over(old)
+        if writers.before(old) is writers.base:
+            copy.file = writers.file  # what a value of another file is copied from keeps its owner and mode
         copy.touch()
         for _, peek in self._state.handles.peeking(old):
             peek.copy = copy

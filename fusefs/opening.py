@@ -10,7 +10,7 @@ from engine.names import check_part
 from fusefs.callers import Caller
 from fusefs.copies import File, PrivateCopy
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
-from fusefs.rights import require_to_open
+from fusefs.rights import require_to_open, rights_of
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
@@ -200,6 +200,9 @@ class Opening:
         return self._add(writers, copy, flags, caller, changes=bool(flags & os.O_TRUNC))
 
     def _add(self, writers: Writers, copy: PrivateCopy, flags: int, caller: Caller, *, changes: bool) -> int:
+        if copy.how is How.APPEND and caller.uid:
+            copy.openers.add(rights_of(caller))
+            copy.read |= flags & os.O_ACCMODE != os.O_WRONLY
         copy.holders += 1
         writers.note_open(caller.pid, copy)
         appends = bool(flags & os.O_APPEND)
@@ -213,7 +216,7 @@ class Opening:
         if node is not None and node.kind == Kind.OBJECT and (writers.base is None or node.ino != writers.base.ino):
             files = [] if writers.base is None else [writers.file]
             writers.overtaken |= writers.base is None
-            self._state.writers.rebase(writers, node, *files)
+            self._state.writers.rebase(writers, node, *files, seen=True)
 
     def _shared(self, writers: Writers, owner: Caller | None, how: How) -> PrivateCopy | None:
         """The copy that a further handle may work on: its owner's own, or the one of those who edit the object.

@@ -30,9 +30,10 @@ class Publication:
         afterwards; FLUSH holds no lock of a directory, so here that can be waited for.
         """
         copy, writers = handle.copy, handle.writers
-        if copy.failure is not None:
-            raise copy.failure
-        if not copy.changed or copy.unlinked:
+        self._state.writers.look_at_name(writers, copy)
+        if copy.loss is not None:
+            raise copy.loss
+        if not copy.changed or copy.unlinked or copy.apart:
             return
         try:
             if not copy.prepared:
@@ -148,13 +149,15 @@ class Publication:
 
         Raises StoreError.
         """
-        if copy.failure is not None:
-            raise copy.failure
-        if not copy.changed or copy.unlinked:
+        self._state.writers.look_at_name(writers, copy)
+        if copy.loss is not None:
+            raise copy.loss
+        if not copy.changed or copy.unlinked or copy.apart:
             return
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False
         await copy.spool.settle()
+        self._state.writers.look_at_name(writers, copy)
         if copy.failure is not None:  # meanwhile
             raise copy.failure
         published = self.publish(writers, copy, last=False)
@@ -223,6 +226,7 @@ class Publication:
             last = writers.handles == copy.peeks and not writers.expected and not self._state.is_open(writers.ino)
             # And the kernel may hold the attributes of another file for it.
             last = last and not writers.several
+            self._state.writers.look_at_name(writers, copy)
             published = self.publish(writers, copy, last=last, later=later)
             if published is not None:
                 self._keep_for_peeking(copy, published.node)

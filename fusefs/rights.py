@@ -5,7 +5,7 @@ several files, one after the other or at once, each of which is shown to those w
 """
 
 import os
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fusefs.callers import Caller
 
@@ -25,6 +25,23 @@ class Attributed(Protocol):
 
 class AccessError(Exception):
     """The mode of a file forbids its caller what was asked for (EACCES)."""
+
+
+class Rights(NamedTuple):
+    """Who has opened a file: as the kernel keeps it with a descriptor, whatever becomes of the thread."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    def may_open(self, file: Attributed, wanted: int) -> bool:
+        """Whether these may open a file like that; its owner also where first the mode would have to be changed."""
+        in_group = file.gid == self.gid or file.gid in self.groups
+        return self.uid in (0, file.uid) or not wanted & ~(file.mode >> (3 if in_group else 0))
+
+
+def rights_of(caller: Caller) -> Rights:
+    return Rights(caller.uid, caller.gid, caller.groups())
 
 
 def require(file: Attributed, wanted: int, caller: Caller) -> None:

@@ -11,6 +11,7 @@ one for all handles that edit the value in place.
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
@@ -138,7 +139,12 @@ class Writers:
 
     def before(self, copy: PrivateCopy) -> Node | None:
         """What an append is shown behind: what it will be joined with, as it is now."""
-        return copy.behind if copy.unlinked or copy.given_up else self.base
+        return copy.behind if copy.unlinked or copy.given_up or copy.apart else self.base
+
+    def may_join(self, copy: PrivateCopy, node: Node) -> bool:
+        """Whether an append may go to an object: to its own file, or to one that its openers could have opened."""
+        own = self.base is not None and node.ino == self.base.ino and copy.file is self.file
+        return own or copy.may_join(node)
 
     def size_of(self, copy: PrivateCopy | None) -> int:
         if copy is None:
@@ -255,6 +261,7 @@ class Writers:
             atime_ns=file.atime_ns,
             mtime_ns=file.mtime_ns,
             xattrs=file.xattrs,
+            may_join=partial(self.may_join, copy) if copy.openers else None,
         )
 
     def apply(self, attributes: Attributes, file: File | None = None) -> None:

@@ -1,10 +1,12 @@
 """All names that are being written in one mount, and the threads that are about to write."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 
 from engine.catalog.puts import How
+from engine.errors import ReplacedError, StoreError
 from engine.model import Kind, Node
 from engine.store import Store
 from fusefs.callers import lineage
@@ -90,15 +92,43 @@ class WriterTable:
         if self._repeating:
             self._repeating.pop(pid, None)
 
-    def rebase(self, writers: Writers, node: Node, *files: File) -> None:
+    def rebase(self, writers: Writers, node: Node, *files: File, seen: bool = False) -> None:
         """The name stands for another value now: of one of these files, if the attributes agree, else of a new one.
 
-        Whoever began before with another file keeps that, and puts it with its own attributes.
+        Whoever began before with another file keeps that, and puts it with its own attributes. `seen`: it was not put
+        by one of these files here, but found there, so that it may be another all the same.
         """
-        self._unpin(writers)
         same = next((file for file in files if file.is_like(node)), None)
-        writers.follow(node, same or File(node.mode, node.uid, node.gid, node.xattrs))
+        file = same or File(node.mode, node.uid, node.gid, node.xattrs)
+        for copy in {*writers.opened_by.copies}:
+            own = copy.file is file or file is writers.file
+            if copy.how is How.APPEND and (seen or not own) and not copy.may_join(node):
+                self.set_apart(writers, copy)
+        self._unpin(writers)
+        writers.follow(node, file)
         self._pin(writers)
+
+    def look_at_name(self, writers: Writers, copy: PrivateCopy) -> None:
+        """A copy is about to be published; an append goes to what others may have put under its name meanwhile."""
+        if copy.how is not How.APPEND or not copy.openers or copy.apart:
+            return
+        self._store.database.writes.read_anew()
+        present = self._store.tree.child(writers.parent, writers.name)
+        if present is not None and present.kind == Kind.OBJECT and not writers.may_join(copy, present):
+            self.set_apart(writers, copy)
+
+    def set_apart(self, writers: Writers, copy: PrivateCopy) -> None:
+        """The name is that of another object, which those who append to this one may not write, or not read.
+
+        They are told when they write or close, go on being shown what they opened, and change nothing.
+        """
+        self.give_up(writers, copy)
+        copy.apart, copy.prepared = True, False
+        copy.failure = copy.failure or ReplacedError("the name is that of another object, which may not be appended to")
+        if copy.has_intent:
+            with suppress(StoreError):  # then it is taken back when the copy ends
+                self._store.publisher.retract(writers.ino, copy.spool.draft, copy.number)
+                copy.has_intent = False
 
     def refresh(self, node: Node) -> None:
         """Another process changed attributes of an object: who is about to replace it puts them, too."""
@@ -120,7 +150,7 @@ class WriterTable:
 
     def give_up(self, writers: Writers, copy: PrivateCopy) -> None:
         """A copy is about to be given up: whoever has it open is shown nothing of what has the name from now on."""
-        if copy.how is How.APPEND and not copy.unlinked:
+        if copy.how is How.APPEND and not copy.unlinked and not copy.apart:
             copy.behind = writers.base
             self.hold(copy, 0 if writers.base is None else writers.base.content)
 
@@ -149,7 +179,7 @@ class WriterTable:
             self.detach(writers)
         elif present.ino != writers.base.ino:
             # Most likely another process has put it, which leaves the attributes as they were.
-            self.rebase(writers, present, writers.file)
+            self.rebase(writers, present, writers.file, seen=True)
 
     def end(self, writers: Writers) -> None:
         """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""

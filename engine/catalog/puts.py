@@ -7,7 +7,7 @@ from enum import IntEnum
 from engine.catalog import eviction, lifetimes, nodes
 from engine.catalog.eviction import Waits
 from engine.catalog.transaction import Transaction
-from engine.errors import ExistsError, IsDirectoryError, TooLargeError
+from engine.errors import ExistsError, IsDirectoryError, ReplacedError, TooLargeError
 from engine.model import Kind, Node
 from engine.sqlite.database import Database
 
@@ -44,6 +44,8 @@ class Put:
     xattrs: bytes | None = None
     keeps_attributes: bool = False
     """Where it replaces an object, the new one has the old one's mode, owner and attributes."""
+    may_join: Callable[[Node], bool] | None = None
+    """Whether an append may go to an object; None: to any. One that was acknowledged and is recovered goes to any."""
 
 
 Join = Callable[[Node, Put], tuple[int, int]]
@@ -53,7 +55,7 @@ Join = Callable[[Node, Put], tuple[int, int]]
 def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     """Publish a value under its name, evicting what must go. Returns what the name is then, and was before.
 
-    Raises NotFoundError when the directory is gone, IsDirectoryError, ExistsError, NotPermittedError and
+    Raises NotFoundError when the directory is gone, IsDirectoryError, ExistsError, NotPermittedError, ReplacedError and
     TooLargeError.
     """
     old = nodes.by_name(tx.database, put.parent, put.name)
@@ -71,6 +73,8 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
             tx.drop_content(content)
             return old, None
         if put.how is How.APPEND and old.kind == Kind.OBJECT:
+            if put.may_join is not None and not put.may_join(old):
+                raise ReplacedError("the name is that of another object, which whoever appends may not write")
             content, size = join(old, put)
         if (put.keeps_attributes or put.how is How.APPEND) and old.kind == Kind.OBJECT:
             mode, uid, gid, xattrs = old.mode, old.uid, old.gid, old.xattrs

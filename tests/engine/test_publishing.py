@@ -6,7 +6,14 @@ import pytest
 
 from engine import ScopeName, Store
 from engine.catalog.puts import How
-from engine.errors import ExistsError, IsDirectoryError, NotFoundError, NotPermittedError, TooLargeError
+from engine.errors import (
+    ExistsError,
+    IsDirectoryError,
+    NotFoundError,
+    NotPermittedError,
+    ReplacedError,
+    TooLargeError,
+)
 from engine.model import PIPELINES_INO
 from engine.registry import BUILT_IN
 from tests.support.invariants import check_nothing_left
@@ -230,6 +237,24 @@ def test_an_append_adds_to_what_is_there(store: Store, app: ScopeName, old: byte
     publish(store, b"key", content, How.APPEND)
     assert values(store, app) == {b"key": (old or b"") + content}
     assert node(store, app, b"key").uid == (0 if old is None else 7)
+    check_nothing_left(store)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "memory"])
+def test_an_append_that_may_not_join_what_is_there(stores: Stores, engine: str) -> None:
+    """The one who appends is asked in the transaction, about the object that is there by then."""
+    store = stores.open(engine=engine)
+    store.create_pipeline(APP.name)
+    store.put_object(APP, b"key", b"old", uid=7)
+    draft = new_draft(store, b"more")
+    put = new_put(store, directory(store, APP), b"key", How.APPEND)
+    put.may_join = lambda old: old.uid != 7
+    with pytest.raises(ReplacedError):
+        store.publisher.publish(put, draft)
+    assert values(store, APP) == {b"key": b"old"}
+    put.may_join = lambda old: old.uid == 7
+    store.publisher.publish(put, draft)
+    assert values(store, APP) == {b"key": b"oldmore"}
     check_nothing_left(store)
 
 

@@ -17,8 +17,10 @@ from fusefs.pulse import Pulse
 from fusefs.rights import AccessError
 from fusefs.scope import Scope
 from fusefs.state import MountState, StaleError
+from tests.conftest import MakeMount
 from tests.posix.twins import User
 from tests.support import stores
+from tests.support.mounting import MountedStore
 
 pytestmark = pytest.mark.mount
 SETTINGS = {"options": ["--allow-other"]}
@@ -114,3 +116,95 @@ async def test_what_the_kernel_checked_was_another_file(tmp_path: Path, nursery:
         with pytest.raises(StaleError):
             opening.open(secret.ino, os.O_RDWR, Caller(2, 1002, 1002))
         opening.open(writing, os.O_RDWR, Caller(2, 1002, 1002))
+
+
+APPENDING = {how: flags for how, flags in OPENED.items() if "APPEND" in flags}
+
+
+@pytest.mark.parametrize("wrote", [b"", b"+"], ids=["nothing", "before"])
+@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+@pytest.mark.parametrize("how", APPENDING)
+def test_appended_by_its_descriptor(directory: Path, users: dict[str, User], how: str, take: str, wrote: bytes) -> None:
+    """What one appends to is what one opened: the other object is neither shown nor changed, and one is told."""
+    path, alice = directory / "k", users["alice"]
+    open_by_alice(users, path, how)
+    alice("os.write(fd, wrote)", wrote=wrote)
+    own = (b"" if "CREAT" in OPENED[how] else b"public") + wrote
+    before = take_over(users, path, take)
+    assert alice("os.pread(fd, 100, 0)") == own
+    assert alice("os.fstat(fd).st_size") == len(own)
+    assert alice("os.fsync(fd)") == ("ESTALE" if wrote else None)
+    assert alice("os.close(fd)") == ("ESTALE" if wrote else None)
+    assert_untouched(path, before)
+
+
+@pytest.mark.parametrize("call", ["ftruncate(fd, 14)", "write(fd, b'more')"])
+@pytest.mark.parametrize("how", APPENDING)
+def test_changed_by_its_descriptor(directory: Path, users: dict[str, User], how: str, call: str) -> None:
+    """By one that may not even read: what is left is no value of the other object with the modes of this one."""
+    path, alice = directory / "k", users["alice"]
+    open_by_alice(users, path, how)
+    alice(f"os.close(fd); fd = os.open(path, os.O_WRONLY | {OPENED[how]}, 0o666)", path=str(path))
+    before = take_over(users, path)
+    assert alice(f"os.{call}") == "ESTALE"
+    alice("os.close(fd)")
+    assert_untouched(path, before)
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o606, 0o620, 0o602])
+@pytest.mark.parametrize("who", ["alice", "carol"])
+def test_appended_by_who_may(directory: Path, users: dict[str, User], who: str, mode: int) -> None:
+    """What somebody else has put there is appended to by those who could have opened that; Alice is of its group."""
+    path, user = directory / "k", users[who]
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    user("fd = os.open(path, os.O_WRONLY | os.O_APPEND); os.write(fd, b'+')", path=str(path))
+    users["bob"]("open(path + '.2', 'w').write('new'); os.chown(path + '.2', -1, 2000)", path=str(path))
+    users["bob"]("os.chmod(path + '.2', mode); fd = os.open(path + '.2', os.O_RDONLY)", mode=mode)
+    path.unlink()
+    users["bob"]("os.rename(path + '.2', path)")
+    allowed = (mode >> (3 if who == "alice" else 0)) & 0o2
+    assert user("os.close(fd)") == (None if allowed else "ESTALE")
+    assert path.read_text() == ("new+" if allowed else "new")
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (1002, 2000, mode)
+
+
+def test_appending_goes_on_after_chmod(directory: Path, users: dict[str, User]) -> None:
+    """As on any filesystem: who has the object open appends to it, and reads it."""
+    path, alice = directory / "k", users["alice"]
+    open_by_alice(users, path, "appended")
+    users["bob"]("os.chmod(path, 0o600); open(path, 'a').write(' and more')", path=str(path))
+    assert alice("os.pread(fd, 100, 0)") == b"public and more"
+    assert alice("os.write(fd, b'+')") == 1
+    assert alice("os.close(fd)") is None
+    assert path.read_text() == "public and more+"
+
+
+def test_cut_by_root(directory: Path, users: dict[str, User]) -> None:
+    """Who may do anything gets at the other object, and makes it no more public than it is."""
+    path = directory / "k"
+    open_by_alice(users, path, "appended")
+    users["root"]("fd = os.open(path, os.O_WRONLY | os.O_APPEND)", path=str(path))
+    before = take_over(users, path)
+    assert users["root"]("os.ftruncate(fd, 6); os.close(fd)") is None
+    after = path.stat()
+    assert path.read_text() == SECRET[:6]
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+    users["alice"]("os.close(fd)")
+
+
+def test_taken_over_through_another_mount(
+    make_mount: MakeMount, shared: MountedStore, directory: Path, users: dict[str, User]
+) -> None:
+    """A moment ago, so that this mount has not heard of it."""
+    second = make_mount(store=shared.store_path, options=["--allow-other"])
+    path, there = directory / "k", second.run / directory.name / "k"
+    for how in ["appended", "new to append"] * 5:
+        path.unlink(missing_ok=True)
+        open_by_alice(users, path, how)
+        users["alice"]("os.write(fd, b'+')")
+        there.with_name("new").write_text(SECRET)
+        there.with_name("new").chmod(0o600)
+        there.with_name("new").rename(there)
+        assert users["alice"]("os.close(fd)") == "ESTALE"
+        assert there.read_text() == SECRET
