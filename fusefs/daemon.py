@@ -36,6 +36,7 @@ _INTRODUCTION_S = 5
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOG_MODE = 0o600
+_DATABASE = b"SQLite format 3\0"
 
 Serve = Callable[[Callable[[], None]], None]
 """Serves until the end, and calls its argument once when the mount is up."""
@@ -263,6 +264,8 @@ def _log_to(path: str, level: str, *, named: bool) -> None:
 
 
 def _open_log(path: str, *, named: bool) -> int:
+    if _is_database(path):  # of another store: of one that is called a.log, for instance
+        raise PermissionError(errno.EPERM, "it is a database", path)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     if named:
         return os.open(path, flags, LOG_MODE)
@@ -272,6 +275,16 @@ def _open_log(path: str, *, named: bool) -> int:
         return fd
     os.close(fd)
     raise PermissionError(errno.EPERM, "it is no file of ours", path)
+
+
+def _is_database(path: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to read a FIFO would wait for its writer
+            return False
+        with open(path, "rb") as file:
+            return file.read(len(_DATABASE)) == _DATABASE
+    except OSError:
+        return False
 
 
 def _log_with(handler: logging.Handler, level: str) -> None:

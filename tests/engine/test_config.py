@@ -281,6 +281,15 @@ def test_a_log_in_a_file_of_the_store(load: Load, tmp_path: Path, ending: str) -
     assert load(f'[object_store.sqlite]\npath = "{store}"\n[mount]\nlog_file = "{store}.log"').log_file
 
 
+@pytest.mark.parametrize("ending", ["", "-data"])
+def test_a_log_that_is_another_name_of_a_file_of_the_store(load: Load, tmp_path: Path, ending: str) -> None:
+    store, log = tmp_path / "a.db", tmp_path / "log"
+    Path(f"{store}{ending}").touch()
+    os.link(f"{store}{ending}", log)
+    with pytest.raises(InvalidError, match=r"^mount.log_file = .*store's own files"):
+        load(f'[object_store.sqlite]\npath = "{store}"\n[mount]\nlog_file = "{log}"')
+
+
 def test_files_that_cannot_be_read(load: Load, tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match=r"^file /nonexistent: .*No such file"):
         load(FUSEFS_CONFIG="/nonexistent")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine import open_store
+from engine.config import ObjectStoreSettings
 from tests.cli.test_daemon import start, wait_for
 from tests.conftest import MakeMount
 from tests.support.waiting import wait_until
@@ -132,6 +134,22 @@ def test_a_log_that_was_asked_for_may_be_a_symlink(tmp_path: Path) -> None:
     _, out = start(tmp_path, "import logging; logging.getLogger('x').error('told'); ready(); report()")
     wait_for(out)
     assert "told" in victim.read_text()
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_store_in_the_place_of_the_log(tmp_path: Path, required: bool) -> None:
+    """The usual log of the store `daemon` is `daemon.log`, which may be a store as well and would be damaged."""
+    other = tmp_path / "daemon.log"
+    with open_store(ObjectStoreSettings(path=str(other)), create=True):
+        pass
+    before = other.read_bytes()
+    body = "import logging; logging.getLogger('x').error('told'); ready(); report()"
+    said, _ = start(tmp_path, body, required=required)
+    if required:
+        assert said == f"MountError cannot write the log {other}: it is a database"
+    else:
+        assert said == f"ready there is no log: cannot write {other}: it is a database"
+    assert other.read_bytes() == before
 
 
 def test_a_symlink_that_takes_the_place_of_a_log_in_use(tmp_path: Path) -> None:
