@@ -11,6 +11,7 @@ from engine.config import Settings
 from engine.config_values import Given
 from engine.model import ScopeName
 from engine.names import check_scope_name
+from fusefs.cli.arguments import MOUNTPOINT
 from fusefs.cli.mount_options import SETTINGS, Parsed, parse, parse_umask
 from fusefs.cli.options import NAME, settings_from, store_options
 from fusefs.cli.output import say
@@ -43,7 +44,7 @@ _COLLECT_AFTER = 20_000, 20, 50
 @click.option("--log-file", metavar="FILE", help="Log here. Default: the store's path and .log.")
 @click.option("--request-timeout", metavar="SECONDS", help="Answer every request within this time, if by an error.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=MOUNTPOINT)
 def mount(
     store: str | None,
     config: str | None,
@@ -123,7 +124,7 @@ def _server(settings: Settings, mountpoint: str, options: MountOptions) -> Calla
 
 
 @click.command("umount")
-@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=MOUNTPOINT)
 def umount(mountpoint: str) -> None:
     """Unmount.
 

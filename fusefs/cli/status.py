@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fusefs.cli import output
+from fusefs.cli.arguments import MOUNTPOINT
 from fusefs.cli.exit_codes import FAILURE
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-@click.argument("mountpoints", metavar="[MOUNTPOINT]...", nargs=-1)
+@click.argument("mountpoints", metavar="[MOUNTPOINT]...", nargs=-1, type=MOUNTPOINT)
 def status(as_json: bool, mountpoints: tuple[str, ...]) -> None:
     """Tell whether mounts are served: those named, or all.
 

@@ -115,6 +115,15 @@ def test_the_unexpected_is_two_lines_and_a_traceback_on_demand(fusefs: Fusefs, m
     assert "Traceback" in fusefs("run", "list").err
 
 
+@pytest.mark.parametrize("command", ["mount", "umount", "status"])
+def test_an_empty_mountpoint_is_not_the_working_directory(fusefs: Fusefs, command: str) -> None:
+    ended = fusefs(command, "")
+    assert ended.code == exit_codes.USAGE
+    assert ended.out == b""
+    assert "MOUNTPOINT" in ended.err
+    assert "it is empty" in ended.err
+
+
 def test_interrupted(fusefs: Fusefs, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
