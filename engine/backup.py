@@ -18,7 +18,7 @@ from engine.sqlite import migrations
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
 from engine.sqlite.extents import CHUNK_BYTES, Extent, read_chunk, slot_of
-from engine.sqlite.files import is_of_store
+from engine.sqlite.names import is_of_store
 from engine.workplaces import Workplace
 
 _PAGES_AT_ONCE = 1024

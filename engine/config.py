@@ -67,7 +67,7 @@ from engine.config_values import (
 )
 from engine.errors import InvalidError
 from engine.registry import EMBEDDED, engine_names
-from engine.sqlite.files import is_of_store
+from engine.sqlite.names import is_of_store
 
 
 class ObjectStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,30 +11,10 @@ from pathlib import Path
 
 import apsw
 
+from engine.sqlite.names import SUFFIXES
+
 PAGE_BYTES = 4096
 """Of the database: every store is made with pages of this size."""
-
-_SUFFIXES = ("", "-wal", "-shm", "-lock", "-data")
-
-
-def is_of_store(path: str, store: str) -> bool:
-    """Whether a path is one of those that a store has for its files, be they there or not, or leads to one of them."""
-    path, store = os.path.realpath(path), os.path.realpath(store)
-    ending = path.removeprefix(store)
-    if path.startswith(store) and (ending in (*_SUFFIXES, "-journal") or ending.startswith("-puts-")):
-        return True
-    try:
-        about = os.stat(path)
-    except OSError:
-        return False
-    return any(_is(f"{store}{suffix}", about) for suffix in _SUFFIXES)
-
-
-def _is(path: str, about: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), about)
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -67,7 +47,7 @@ class Files:
 
     def __init__(self, path: Path | None) -> None:
         # Looked at many times a second, so these are strings: a stat of a Path takes three times as long.
-        self._paths = [] if path is None else [f"{path}{suffix}" for suffix in _SUFFIXES]
+        self._paths = [] if path is None else [f"{path}{suffix}" for suffix in SUFFIXES]
         self._seen: dict[str, tuple[int, int]] = {}
 
     def lost(self, also: Path | None = None) -> Path | None:
