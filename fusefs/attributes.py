@@ -4,10 +4,13 @@ from engine import xattrs
 from engine.errors import InvalidError, NoAttributeError, NotPermittedError
 from engine.model import PIPELINES_INO, Attributes, Kind, Node
 from fusefs.callers import Caller
+from fusefs.copies import File
 from fusefs.files import Files
+from fusefs.handles import WriteHandle
 from fusefs.kernel import LONG_S
 from fusefs.opening import Opening
 from fusefs.packing import attribute_seconds
+from fusefs.rights import READ, WRITE, may_change, require
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
@@ -67,12 +70,32 @@ class NodeAttributes:
             await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
             if writers is not None:
-                self._opening.set_attributes(writers, writers.file_of(caller.pid), attributes)
+                writers.expected.pop(caller.pid, None)  # it does something else
+                file = self._file(writers, caller.pid, handle)
+                if writers.several and not may_change(file, attributes, caller):
+                    raise StaleError
+                self._opening.set_attributes(writers, file, attributes)
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes)
             else:
                 self._set_published(self._present(ino, caller.uid), attributes)
         return self.get(ino, caller.pid)
+
+    def _file(self, writers: Writers, pid: int, handle: int | None = None) -> File:
+        """Which of the files that a private inode stands for a request is about: what its thread has open."""
+        opened = None if handle is None else self._state.handles[handle]
+        file = opened.copy.file if isinstance(opened, WriteHandle) else writers.own_file(pid)
+        published = None if writers.base is None else self._tree.node(writers.base.ino)
+        if file is writers.file and published is not None and not file.is_like(published):
+            # It has another name by now, by which it was changed: what the kernel was shown is not so any more.
+            writers.refresh(published)
+            writers.several = True
+        return file
+
+    def _require(self, writers: Writers, file: File, wanted: int, caller: Caller) -> None:
+        """The kernel has looked at the private inode, but maybe at another file of that. Raises AccessError."""
+        if writers.several:
+            require(file, wanted, caller)
 
     async def _set_size(self, ino: int, writers: Writers | None, size: int, handle: int | None, caller: Caller) -> None:
         if handle is not None:
@@ -84,11 +107,14 @@ class NodeAttributes:
         elif writers.expects(caller.pid):
             self._state.writers.opens(caller.pid)
             try:
+                self._require(writers, writers.file, WRITE, caller)
                 await self._files.truncate_path(writers, size, caller)
             finally:
                 writers.expected.pop(caller.pid, None)
                 self._state.nursery.start_soon(self._end_if_idle, writers)
         else:
+            copy = writers.copy_of(caller.pid)
+            self._require(writers, writers.file if copy is None else copy.file, WRITE, caller)
             await self._files.truncate_opened(writers, size, caller.pid)
 
     async def _end_if_idle(self, writers: Writers) -> None:
@@ -145,17 +171,26 @@ class NodeAttributes:
 
     # Extended attributes: no request for them brings a file handle, so who asks tells which of several files is meant.
 
-    def get_xattr(self, ino: int, name: bytes, pid: int) -> bytes:
-        """Raises NoAttributeError and StaleError."""
+    def get_xattr(self, ino: int, name: bytes, caller: Caller) -> bytes:
+        """Raises NoAttributeError, AccessError and StaleError."""
         if name.startswith(_OWN) and not self._state.scope.fixes(ino):
-            return self._tree.fact(self.get(ino, pid)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
+            return self._tree.fact(self.get(ino, caller.pid)[0], name.removeprefix(_OWN).decode("ascii", "replace"))
         if not name.startswith(_USER):
             raise NoAttributeError("only user.* attributes are kept")
-        return xattrs.get(self.get(ino, pid)[0].xattrs, name)
+        return xattrs.get(self._own(ino, READ, caller).xattrs, name)
 
-    def list_xattrs(self, ino: int, pid: int) -> list[bytes]:
+    def list_xattrs(self, ino: int, caller: Caller) -> list[bytes]:
         """The user's own only: a copy of a tree must not carry along what is the store's. Raises StaleError."""
-        return xattrs.names(self.get(ino, pid)[0].xattrs)
+        return xattrs.names(self._own(ino, 0, caller).xattrs)
+
+    def _own(self, ino: int, wanted: int, caller: Caller) -> File | Node:
+        """Whose extended attributes are asked for. Raises AccessError and StaleError."""
+        writers = self._state.writers.of(ino, caller.pid)
+        if writers is None:
+            return self.get(ino, caller.pid)[0]
+        file = self._file(writers, caller.pid)
+        self._require(writers, file, wanted, caller)
+        return file
 
     def set_xattr(self, ino: int, name: bytes, value: bytes, caller: Caller) -> None:
         """Raises StoreError and StaleError."""
@@ -186,7 +221,12 @@ class NodeAttributes:
         if not name.startswith(_USER):
             raise UnsupportedError
         writers = self._state.writers.of(ino, caller.pid)
-        node = self._present(ino, caller.uid) if writers is None else writers.as_node(caller.pid)
+        if writers is None:
+            node = self._present(ino, caller.uid)
+        else:
+            file = self._file(writers, caller.pid)
+            self._require(writers, file, WRITE, caller)
+            node = writers.as_node(caller.pid)._replace(xattrs=file.xattrs)
         if node.kind == Kind.SYMLINK or (node.kind == Kind.DIRECTORY and not node.scope):
             raise NotPermittedError("user.* attributes are for objects and for directories in pipelines and runs")
         return node
@@ -199,7 +239,7 @@ class NodeAttributes:
             if over is not None:
                 over.apply_xattrs(packed)
             return
-        file = writers.file_of(pid)
+        file = writers.own_file(pid)
         writers.apply_xattrs(packed, file)
         if file is writers.file and writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)

@@ -219,11 +219,11 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def getxattr(self, inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        return self._attributes.get_xattr(inode, name, ctx.pid)
+        return self._attributes.get_xattr(inode, name, caller(ctx))
 
     @handler
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        return self._attributes.list_xattrs(inode, ctx.pid)
+        return self._attributes.list_xattrs(inode, caller(ctx))
 
     @handler
     @durable

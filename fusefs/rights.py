@@ -5,11 +5,14 @@ several files, one after the other or at once, each of which is shown to those w
 """
 
 import os
+import stat
 from typing import NamedTuple, Protocol
 
+from engine.model import Attributes
 from fusefs.callers import Caller
 
 READ, WRITE = 0o4, 0o2
+_LENT = stat.S_ISUID | stat.S_ISGID
 
 
 class Attributed(Protocol):
@@ -51,6 +54,26 @@ def require(file: Attributed, wanted: int, caller: Caller) -> None:
     kind_of_user = 6 if caller.uid == file.uid else 3 if caller.in_group(file.gid) else 0
     if wanted & ~(file.mode >> kind_of_user):
         raise AccessError
+
+
+def may_change(file: Attributed, attributes: Attributes, caller: Caller) -> bool:
+    """Whether chmod(2), chown(2) and utimensat(2) let a caller do this.
+
+    Who may write also sets the times to now, which does not look different here from any other time, and takes the bits
+    away that would lend what is written its owner's rights: the kernel asks for that.
+    """
+    if not caller.uid:
+        return True
+    mode, uid, gid = attributes.mode, attributes.uid, attributes.gid
+    if caller.uid == file.uid:
+        return uid in (None, file.uid) and (gid in (None, file.gid) or caller.in_group(gid or 0))
+    if uid is not None or gid is not None or (mode is not None and mode | _LENT != file.mode | _LENT):
+        return False
+    try:
+        require(file, WRITE, caller)
+    except AccessError:
+        return mode is not None and attributes == Attributes(mode=mode)
+    return True
 
 
 def require_to_open(file: Attributed, flags: int, caller: Caller) -> None:

@@ -190,6 +190,11 @@ class Writers:
             return self.file
         return (self.copy_of(pid) or copies[-1]).file
 
+    def own_file(self, pid: int) -> File:
+        """What a thread changes that names a file by its descriptor: one that it has open, rather than one to come."""
+        own = self.own_copy(pid)
+        return self.file_of(pid) if own is None else own.file
+
     def _times(self, file: File, last: PrivateCopy | None) -> tuple[int, int, int]:
         """As of a file that is written where it stands: what was set, or the last change, or else what is published."""
         changed = self.base is None or (last is not None and last.changed)
