@@ -133,7 +133,8 @@ class Publication:
         intent = (writers.ino, copy.number) if copy.has_intent else None
         published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
-        copy.origin = published.node.ino
+        if published.node.ino == ino:  # else another has the name, which a creation of nothing leaves there
+            copy.origin = ino
         if published.replaced is None:
             self._state.kernel.drop_directory(writers.parent)
         else:
@@ -163,6 +164,9 @@ class Publication:
         published = self.publish(writers, copy, last=False)
         if published is None:
             return  # another fsync was quicker
+        if copy.origin != published.node.ino:
+            self._state.writers.rebase(writers, published.node, writers.file, seen=True)
+            return
         # The draft goes on from what was published, whatever becomes of the name.
         self._state.writers.hold(copy, published.node.content)
         if copy.shared:

@@ -197,6 +197,23 @@ def test_edits_are_shared_again_with_what_is_published(pipeline: Path, writer: O
     assert other("os.pread(k, 100, 0)") == b"others"
 
 
+def test_an_fsync_of_nothing_leaves_the_other_file_alone(pipeline: Path, writer: Other, other: Other) -> None:
+    """Who created the key and wrote nothing has not put it: who edits what is there by then edits that."""
+    key = pipeline / "k"
+    writer("k = os.open(path, flags, 0o600)", path=str(key), flags=os.O_RDWR | os.O_CREAT)
+    rename_onto(other, key)
+    writer("os.fsync(k)")
+    assert key.read_bytes() == b"others"
+    other("k = os.open(key, os.O_RDWR)")
+    assert other("os.pread(k, 100, 0)") == b"others"
+    other("os.pwrite(k, b'edited', 0)")
+    assert writer("os.pread(k, 100, 0)") == b""
+    writer("os.close(k)")
+    other("os.close(k)")
+    assert key.read_bytes() == b"edited"
+    assert attributes(key) == OTHERS
+
+
 def test_a_change_by_path_is_of_what_has_the_name(pipeline: Path, writer: Other, other: Other) -> None:
     key = pipeline / "k"
     begin(writer, key, "exclusive")
