@@ -14,9 +14,9 @@ MANY = 60
 SECONDS = 0.05
 
 
-async def remove(volumes: Volumes) -> None:
+async def remove(volumes: Volumes, name: str) -> None:
     with pytest.raises(VolumeError, match="took longer"):
-        await volumes.remove("full")
+        await volumes.remove(name)
 
 
 @pytest.mark.trio
@@ -26,9 +26,9 @@ async def test_deleting_where_somebody_has_a_directory_locked(tmp_path: Path, mo
     monkeypatch.setattr("fusefs.dockerplugin.driver.REMOVE_SECONDS", SECONDS)
     volumes = driver(tmp_path)
     try:
-        await volumes.create("full", {"remove": "objects"})
-        for _ in range(MANY):
-            await remove(volumes)
+        for number in range(MANY):
+            await volumes.create(f"full{number}", {"remove": "objects"})
+            await remove(volumes, f"full{number}")
         with trio.fail_after(10):
             await volumes.create("other", {})
             await volumes.mount("other", "somebody")
