@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fusefs import bare, mountapi, watchdog
 from fusefs.errors import MountError
 from fusefs.mountinfo import Mount, mount_at, mounts, resolved
-from fusefs.presence import make_place, server, wait_gone
+from fusefs.presence import ELSEWHERE, make_place, server, wait_gone
 
 UNMOUNT_SECONDS = 60
 """How long `unmount` waits for the daemon to commit what was closed and to end."""
@@ -139,7 +139,7 @@ def unmount(mountpoint: str, seconds: float = UNMOUNT_SECONDS) -> None:
     if not wait_gone(path, seconds, mount.uid):
         raise MountError(
             f"{mountpoint} is unmounted, but process {server(path, mount.uid)} that served it has not ended"
-            f" within {seconds:g} seconds"
+            f" within {seconds:g} seconds: its disk may not answer, or {ELSEWHERE}"
         )
     bare.release(path)
 

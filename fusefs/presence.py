@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fusefs.errors import MountError
-from fusefs.mountinfo import resolved
+from fusefs.mountinfo import mount_at, resolved
 
 _POLL_SECONDS = 0.01
 
@@ -35,7 +35,8 @@ def present(mountpoint: str, seconds: float = 10) -> Iterator[None]:
     deadline = time.monotonic() + seconds
     while _told(older, mountpoint, os.geteuid()) is not None or (fd := _try_to_take(path)) is None:
         if time.monotonic() >= deadline:
-            raise MountError(f"{mountpoint} is already served by process {server(mountpoint) or 'unknown'}")
+            pid = server(mountpoint) or "unknown"
+            raise MountError(f"{mountpoint} is already served by process {pid}{_why_still(mountpoint)}")
         time.sleep(_POLL_SECONDS)
     try:
         os.write(fd, b"%d\n" % os.getpid())
@@ -46,6 +47,17 @@ def present(mountpoint: str, seconds: float = 10) -> Iterator[None]:
         with suppress(FileNotFoundError):
             os.unlink(path)
         os.close(fd)
+
+
+ELSEWHERE = (
+    "another mount namespace may have it still: end the container or service that was started meanwhile, or the process"
+)
+"""Why a process may serve what is unmounted: whatever is mounted when a namespace is made is mounted in that, too."""
+
+
+def _why_still(mountpoint: str) -> str:
+    mount = mount_at(os.fsencode(resolved(mountpoint)))
+    return "" if mount is not None and mount.ours else f" and not mounted here, but {ELSEWHERE}"
 
 
 def wait_gone(mountpoint: str, seconds: float, uid: int | None = None) -> bool:

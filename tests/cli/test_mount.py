@@ -6,13 +6,14 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from fusefs.errors import MountError
 from fusefs.mountinfo import mount_at
 from fusefs.mountpoint import unmount
-from fusefs.presence import server, wait_gone
+from fusefs.presence import present, server, wait_gone
 from tests.support.mounting import kill_daemon
 from tests.support.scratch import detach, make_directory, remove_directory
 from tests.support.scratch import mount_at as fuse_mount_at
@@ -256,4 +257,26 @@ def test_umount_does_not_wait_for_ever(mounted: Path) -> None:
             unmount(str(mounted), 0.1)
     finally:
         os.kill(pid, signal.SIGCONT)
+    assert wait_gone(str(mounted), 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a namespace of its own")
+def test_a_mount_that_another_namespace_has_still(mounted: Path, process: Process) -> None:
+    """As each service with a namespace of its own has that was started while it was mounted: whoever asks is told."""
+    pid = daemon_of(mounted)
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec cat"], stdin=PIPE, stdout=PIPE) as service:
+        assert service.stdin is not None
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"\n"
+        with pytest.raises(
+            MountError, match=f"process {pid} .* has not ended .*: .*another mount namespace may have it"
+        ):
+            unmount(str(mounted), 0.5)
+        with (
+            pytest.raises(MountError, match=f"by process {pid} .*another mount namespace may"),
+            present(str(mounted), 0),
+        ):
+            pass
+        os.kill(pid, 0)
+        service.stdin.close()
     assert wait_gone(str(mounted), 20)
