@@ -172,6 +172,18 @@ def test_a_temporary_file_that_was_unlinked_is_not_counted(pipeline: Path) -> No
     assert listed(pipeline) == ["old"]
 
 
+def test_what_is_still_being_written_does_not_count(pipeline: Path) -> None:
+    """Each of several values has the whole limit for as long as it is open."""
+    fds = [os.open(pipeline / f"k{number}", PUT) for number in range(3)]
+    for fd in fds:
+        assert os.write(fd, bytes(LIMIT)) == LIMIT
+    os.close(fds.pop())
+    for fd in fds:
+        with refused(errno.EDQUOT):
+            os.close(fd)
+    assert contents(pipeline) == {"k2": LIMIT}
+
+
 def test_one_descriptor_closed_and_another_open(pipeline: Path) -> None:
     """What close() has acknowledged keeps its room, also when the last descriptor is closed much later."""
     fd = os.open(pipeline / "k", PUT)
