@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from engine import locks
 from engine.salvage import checksums
@@ -141,6 +142,8 @@ def _frames(path: Path, page_size: int, checker: Checker) -> Iterator[_Frame]:
         order = _ORDERS[magic & 1]
         state: Sums = one, two
         seen = checksums.add(checksums.ZERO, header[:24], order) == state and magic & ~1 == _MAGIC
+        if not seen:
+            salts = _salts_behind(file, page_size) or salts
         bad: list[_Frame] = []
         trusted = True
         while len(head := file.read(FRAME.size)) == FRAME.size:
@@ -167,6 +170,17 @@ def _frames(path: Path, page_size: int, checker: Checker) -> Iterator[_Frame]:
             yield from bad
             bad.clear()
             yield frame
+
+
+def _salts_behind(file: BinaryIO, page_size: int) -> list[int] | None:
+    """Of which generation the frames are where the header does not tell: of that of the second and the third one."""
+    heads = []
+    for number in (1, 2):
+        file.seek(HEADER.size + number * (FRAME.size + page_size))
+        heads.append(file.read(FRAME.size))
+    file.seek(HEADER.size)
+    salts = [list(FRAME.unpack(head)[2:4]) for head in heads if len(head) == FRAME.size]
+    return salts[0] if len(salts) == len(heads) and salts[0] == salts[1] and any(salts[0]) else None
 
 
 def _mended(state: Sums, checked: bytes, stored: Sums, order: str) -> tuple[_Frame | None, Sums]:

@@ -45,13 +45,18 @@ def header(path: Path) -> None:
         file.write(bytes(4))
 
 
+def sector(path: Path) -> None:
+    with log.path_of(path).open("r+b") as file:
+        file.write(bytes(512))
+
+
 def files(path: Path) -> dict[str, bytes]:
     """But for those that SQLite makes to read, and the lock."""
     found = path.parent.iterdir()
     return {file.name: file.read_bytes() for file in found if not file.name.endswith(("-shm", "-lock"))}
 
 
-@pytest.mark.parametrize("damage", [first_frame, header])
+@pytest.mark.parametrize("damage", [first_frame, header, sector])
 def test_no_new_store_takes_its_place(path: Path, damage: Callable[[Path], None]) -> None:
     """It is refused, however often, and left as it is for the repair, which finds everything."""
     damage(path)
