@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import groupby
 
+from engine.catalog.puts import How
 from engine.errors import (
     ExistsError,
     InvalidError,
@@ -213,7 +214,7 @@ class Namespace:
             copy = parted.copy_of(pid)
             if copy is not None:
                 copy.prepared = False
-                await self._publication.publish_now(parted, copy)
+                await self._publication.publish_now(parted, copy, How.REPLACE if replace else How.CREATE)
         except BaseException:
             self._state.writers.move(parted, *old)
             rejoin(self._state, parted, writers)

@@ -117,10 +117,12 @@ class Publication:
         self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
         copy.has_intent = False
 
-    def publish(self, writers: Writers, copy: PrivateCopy, *, last: bool, later: bool = False) -> Published | None:
+    def publish(
+        self, writers: Writers, copy: PrivateCopy, *, last: bool, later: bool = False, how: How | None = None
+    ) -> Published | None:
         """Let a copy that is settled be the value of its name. `last`: nobody has the private inode open any more.
 
-        `later`: as in Publisher.publish; MountState.settle commits it.
+        `later`: as in Publisher.publish; MountState.settle commits it. `how`: other than it was opened.
 
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
@@ -130,6 +132,7 @@ class Publication:
         # The private inode becomes the published one, unless others go on writing to it.
         ino = writers.ino if last else self._state.store.contents.numbers.take()
         put = writers.put(copy, ino)
+        put.how = how or put.how
         intent = (writers.ino, copy.number) if copy.has_intent else None
         published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
@@ -145,12 +148,13 @@ class Publication:
         self._state.report(published.effects)
         return published
 
-    async def publish_now(self, writers: Writers, copy: PrivateCopy) -> None:
+    async def publish_now(self, writers: Writers, copy: PrivateCopy, how: How | None = None) -> None:
         """At fsync or rename: publish what is written so far; the writers go on with their private inode.
 
-        Raises StoreError.
+        `how`: what a rename does to what has the new name, whatever one who opened that would do. Raises StoreError.
         """
-        self._state.writers.look_at_name(writers, copy)
+        if how is None:
+            self._state.writers.look_at_name(writers, copy)
         if copy.loss is not None:
             raise copy.loss
         if not copy.changed or copy.unlinked or copy.apart:
@@ -158,10 +162,9 @@ class Publication:
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False
         await copy.spool.settle()
-        self._state.writers.look_at_name(writers, copy)
         if copy.failure is not None:  # meanwhile
             raise copy.failure
-        published = self.publish(writers, copy, last=False)
+        published = self.publish(writers, copy, last=False, how=how)
         if published is None:
             return  # another fsync was quicker
         if copy.origin != published.node.ino:

@@ -254,6 +254,24 @@ def test_its_own_new_key_renamed(pipeline: Path, pending: Other, rename: str, ex
     assert (pipeline / "k").read_bytes() == b"content and more"
 
 
+@pytest.mark.parametrize("flags", ["0", "os.O_APPEND"], ids=["create", "append"])
+@pytest.mark.parametrize("value", [b"", b"value"], ids=["nothing", "value"])
+def test_its_own_new_key_renamed_over_another(pipeline: Path, one: Other, flags: str, value: bytes) -> None:
+    """However it was opened, and though nothing was written: a rename replaces, and appending goes on behind that."""
+    (pipeline / "k").write_text("old")
+    one(f"fd = os.open(new, os.O_RDWR | os.O_CREAT | {flags})", new=pipeline / "new", key=pipeline / "k")
+    one("os.write(fd, value)", value=value)
+    one("os.rename(new, key)")
+    assert (pipeline / "k").read_bytes() == value == one("os.pread(fd, 100, 0)")
+    if flags != "0":
+        with (pipeline / "k").open("ab") as behind:
+            behind.write(b" and others")
+        value += b" and others"
+    one("os.write(fd, b' and more')")
+    one("os.close(fd)")
+    assert (pipeline / "k").read_bytes() == value + b" and more"
+
+
 def test_its_own_new_key_renamed_and_nothing_more(pipeline: Path, pending: Other) -> None:
     """Rename it: it is then published under the new name, once."""
     pending("os.rename('new', 'k'); os.close(fd)")
