@@ -1,5 +1,6 @@
 """Names: LOOKUP, READDIR, MKDIR, RMDIR, SYMLINK, UNLINK, RENAME."""
 
+import stat
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -145,6 +146,19 @@ class Namespace:
         writers = self._state.writers.at(parent, name)
         if writers is not None and writers.base is None:
             raise ExistsError("a writer has the name open to create it")
+
+    def require_own(self, uid: int, *names: tuple[int, bytes]) -> None:
+        """In a sticky directory only its owner and a file's own remove or rename that. Raises NotPermittedError.
+
+        The kernel has asked this of what it looked up last, and another mount may have put something else there.
+        """
+        for parent, name in names if uid else ():
+            directory = self._tree.node(parent)
+            if directory is not None and directory.mode & stat.S_ISVTX and directory.uid != uid:
+                self._state.store.database.writes.read_anew()
+                node = self._tree.child(parent, name)
+                if node is not None and node.uid != uid:
+                    raise NotPermittedError("it belongs to somebody else, and the directory is sticky")
 
     def remove_directory(self, parent: int, name: bytes) -> None:
         """rmdir(2). Raises StoreError."""

@@ -101,6 +101,7 @@ class Operations(pyfuse3.Operations):
     @handler
     @durable
     async def rmdir(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._names.require_own(ctx.uid, (parent, name))
         self._names.remove_directory(parent, name)
 
     @handler
@@ -116,6 +117,7 @@ class Operations(pyfuse3.Operations):
     @handler
     @durable
     async def unlink(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._names.require_own(ctx.uid, (parent, name))
         self._names.remove(parent, name, ctx.pid)
 
     @handler
@@ -131,6 +133,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
+        self._names.require_own(ctx.uid, (parent_old, name_old), (parent_new, name_new))
         if flags & pyfuse3.RENAME_EXCHANGE:
             self._names.exchange(parent_old, name_old, parent_new, name_new, ctx.pid)
             return

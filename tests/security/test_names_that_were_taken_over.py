@@ -174,3 +174,24 @@ def test_taken_over_through_another_mount(
         there.with_name("new").rename(there)
         assert users["alice"]("os.close(fd)") == "ESTALE"
         assert there.read_text() == SECRET
+
+
+@pytest.mark.parametrize("call", ["os.unlink(path)", "os.rename(path, away)", "os.rename(own, path)", "exchange()"])
+def test_taken_away_in_a_sticky_directory(
+    make_mount: MakeMount, shared: MountedStore, run: Path, users: dict[str, User], call: str
+) -> None:
+    """The kernel takes the name for that of her own object, when through another mount it has become that of another."""
+    second = make_mount(store=shared.store_path, options=["--allow-other"])
+    run.chmod(0o1777)
+    path, there, alice = run / "k", second.run / run.name / "k", users["alice"]
+    names = {name: str(run / name) for name in ("own", "away")}
+    alice("def exchange(): check(libc.renameat2(-100, os.fsencode(own), -100, os.fsencode(path), 2))")
+    alice("libc = ctypes.CDLL(None, use_errno=True)")
+    alice("def check(failed):\n if failed: raise OSError(ctypes.get_errno(), call)", call=call)
+    for _ in range(5):
+        path.unlink(missing_ok=True)
+        alice("[open(each, 'w').close() for each in (path, own)]; os.stat(path)", path=str(path), **names)
+        there.with_name("new").write_text(SECRET)
+        there.with_name("new").rename(there)
+        assert alice(call) == "EPERM"
+        assert there.read_text() == SECRET
