@@ -180,7 +180,7 @@ def test_taken_over_through_another_mount(
 def test_taken_away_in_a_sticky_directory(
     make_mount: MakeMount, shared: MountedStore, run: Path, users: dict[str, User], call: str
 ) -> None:
-    """The kernel takes the name for that of her own object, when through another mount it has become that of another."""
+    """The kernel takes the name for that of her own object, and through another mount it is that of another by now."""
     second = make_mount(store=shared.store_path, options=["--allow-other"])
     run.chmod(0o1777)
     path, there, alice = run / "k", second.run / run.name / "k", users["alice"]
