@@ -25,7 +25,7 @@ def holds(pid: int, inos: Collection[int], *, for_writing: bool, connection: int
     `connection`: the minor number of the device that the file has to be on; None: of any. False for a process out of
     sight, for one that has hundreds of files open before this one, and for one that cannot be looked at in time.
     """
-    return pid != 0 and in_time(lambda: _holds(pid, inos, for_writing, connection), otherwise=False)
+    return pid != 0 and in_time(pid, lambda: _holds(pid, inos, for_writing, connection), otherwise=False)
 
 
 def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int | None) -> bool:

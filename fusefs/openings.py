@@ -66,7 +66,7 @@ class Openings(dict[int, list[PrivateCopy]]):
         if now < max(times[0] + _TAKEN_FOR_KNOWN_S, self._known_until.get(pid, 0.0)):
             return copies
         # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
-        began = in_time(lambda: started_at(pid), otherwise=0.0)
+        began = in_time(pid, lambda: started_at(pid), otherwise=0.0)
         if began <= times[0]:
             self._known_until[pid] = now + _TAKEN_FOR_KNOWN_S
         return [copy for copy, opened in zip(copies, times, strict=True) if opened >= began]
