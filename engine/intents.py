@@ -6,12 +6,15 @@ moments: what stays unpublished while later Puts are published moves to the tabl
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from engine import journal
+from engine.acknowledged import Acknowledged, Key
 from engine.catalog import puts, room
 from engine.catalog.puts import How, Put
+from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import Draft
@@ -22,8 +25,6 @@ from engine.sqlite.database import Database
 _LONGEST_JOURNAL = 4 * 1024 * 1024
 _DELETE = "DELETE FROM intent WHERE ino = ? AND handle = ? RETURNING parent, size"
 
-Key = tuple[int, int]
-"""The number of the private inode, and a number that tells the Puts of one inode apart."""
 Name = tuple[int, bytes]
 """A directory and a name in it."""
 
@@ -57,6 +58,7 @@ class Intents:
         self._written: dict[Key, Entry] = {}
         """What is in the journal alone, in the order of its numbers."""
         self._in_table: set[Key] = set()
+        self._acknowledged = Acknowledged(database, contents.sessions)
         self._unsure: list[Fulfilled] = []
         """What a transaction has seen to that is not committed yet."""
         self.unpublished: dict[Key, Name] = {}
@@ -71,12 +73,13 @@ class Intents:
             self._keep_in_table(key, put, draft)
             return
         self._database.writes.require_allowed()
-        room.require_for(self._database, put, lambda: self.waiting(key))
+        scope = room.require_for(self._database, put, self.waiting(key))
         put.content = draft.content if draft.size else 0
         entry = Entry.of(next(self._numbers), handle, put, draft.whole())
         self._open_journal().append(entry)
         self._written.pop(key, None)
         self._written[key] = entry
+        self._acknowledged.note(key, put, scope)
 
     def _belongs_in_table(self, key: Key, put: Put, draft: Draft) -> bool:
         return (
@@ -92,7 +95,7 @@ class Intents:
     def _keep_in_table(self, key: Key, put: Put, draft: Draft) -> None:
         session = self._contents.sessions.ensure()
         with self._database.write():
-            room.require_for(self._database, put, lambda: self.waiting(key))
+            scope = room.require_for(self._database, put, self.waiting(key))
             put.content, put.size = self._contents.keep(draft)
             fulfilled = self.fulfil(key)
             puts.keep_intent(self._database, key[1], session, next(self._numbers), put)
@@ -100,6 +103,7 @@ class Intents:
             self.seen_to(fulfilled)
         self.note(fulfilled)
         self._in_table.add(key)
+        self._acknowledged.note(key, put, scope)
         draft.note_kept()
 
     def withdraw(self, key: Key, draft: Draft) -> None:
@@ -114,6 +118,7 @@ class Intents:
                 # Then the journal says it, to all who do not find an older state of it.
                 self._open_journal().append(Entry(next(self._numbers), *key, None, b""))
                 del self._written[key]
+                self._acknowledged.drop(key)
 
     def _withdraw(self, key: Key, draft: Draft) -> None:
         with self._database.write():
@@ -138,10 +143,12 @@ class Intents:
             tx.rows("DELETE FROM draft WHERE content = ?", (content,))
             tx.drop_content(content)
 
-    def waiting(self, but: Key | None = None) -> list[Put]:
-        """What is acknowledged and not published, with names and sizes, but for one; of other processes, what they keep
-        in the table.
-        """
+    def waiting(self, but: Key | None = None) -> Waiting:
+        """What is acknowledged and not published, but for one; of other processes, what they keep in the table."""
+        return self._acknowledged.waiting(partial(self._puts, but), but)
+
+    def _puts(self, but: Key | None) -> list[Put]:
+        """With names and sizes."""
         known = puts.all_intents(self._database)
         known |= {key: entry.as_put() for key, entry in self._written.items()}
         return [put for key, put in known.items() if key != but]
@@ -152,7 +159,7 @@ class Intents:
         Raises QuotaError and StoreFullError.
         """
         if fulfilled is None or not fulfilled.has_room_for(put):
-            room.require(tx, scope, lambda: self.waiting(None if fulfilled is None else fulfilled.key))
+            room.require(tx, scope, self.waiting(None if fulfilled is None else fulfilled.key))
 
     # In the transaction that sees to an intent, and after it
 
@@ -200,6 +207,7 @@ class Intents:
         """The operation that saw to an intent is done; its transaction may be open still."""
         self._in_table.discard(fulfilled.key)
         self._written.pop(fulfilled.key, None)
+        self._acknowledged.drop(fulfilled.key)
         self.unpublished.pop(fulfilled.key, None)
         for entry in fulfilled.moved:
             key = entry.ino, entry.handle
@@ -227,7 +235,7 @@ class Intents:
                 self._written[key] = entry
             if fulfilled.entry is not None:
                 self._written[fulfilled.key] = fulfilled.entry
-                put = fulfilled.entry.as_put()
+                self._acknowledged.note(fulfilled.key, put := fulfilled.entry.as_put())
                 self.unpublished[fulfilled.key] = put.parent, put.name
         self._written = dict(sorted(self._written.items(), key=lambda item: item[1].number))
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.acknowledged import Key
 from engine.catalog import eviction, nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import How, Put
@@ -16,7 +17,7 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import StoreError, UnavailableError
-from engine.intents import Fulfilled, Intents, Key, Name
+from engine.intents import Fulfilled, Intents, Name
 from engine.model import Effects, Kind, Node
 from engine.recovering import Recovered, Recovery
 from engine.sqlite.database import Database
@@ -49,7 +50,7 @@ class Publisher:
         self._database = database
         self._contents = contents
         self._intents = Intents(database, contents, journaled=journaled)
-        self.waiting = self._intents.waiting
+        self.waiting = self._intents.waiting()
         self._recovery = Recovery(database, contents)
         self._tries = count(1)
         self._tried: dict[Name, int] = {}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import apsw
 
 from engine import disk, journal, sessions
+from engine.acknowledged import Key
 from engine.catalog import nodes
 from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
@@ -17,7 +18,7 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES
 from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, QuotaError, StoreError, TooLargeError
-from engine.intents import Key, Name
+from engine.intents import Name
 from engine.journal import Entry
 from engine.model import Effects, Node
 from engine.sqlite.database import Database

@@ -67,6 +67,8 @@ def rename(
             eviction.note_move(tx, parent, name, source.ino)
     _enforce(tx, source, scope, waits)
     if scope != source.scope:
+        if source.kind == Kind.DIRECTORY:
+            waiting.note_move()
         room.require_in_scope(tx, scope, waiting)
     return target
 
@@ -90,6 +92,8 @@ def exchange(tx: Transaction, parent: int, name: bytes, other_parent: int, other
     # Only now: each has left the place that the other takes.
     _enforce(tx, first, second_scope, Waits(first.ino))
     _enforce(tx, second, first_scope, Waits(second.ino))
+    if Kind.DIRECTORY in (first.kind, second.kind):
+        waiting.note_move()
     for scope in (first_scope, second_scope):
         room.require_in_scope(tx, scope, waiting)
 

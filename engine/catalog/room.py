@@ -6,6 +6,7 @@ room from the moment that it is acknowledged, and is published without asking ag
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from engine.catalog import eviction, lifetimes, nodes
 from engine.catalog.lifetimes import Home
@@ -18,43 +19,71 @@ from engine.sqlite.database import Database
 MOST = 2**63 - 1
 """What a pipeline or run without a limit may have."""
 
-Waiting = Callable[[], list[Put]]
-"""What is acknowledged and not published, but for the Put in question."""
+
+class Load(NamedTuple):
+    """How many bytes those Puts have that are acknowledged and not published."""
+
+    in_scope: int
+    """In one pipeline or run."""
+    in_all: int
+    additions: int
+    """How many there are that add to what is there: with what was evicted they bring back more bytes than their own."""
+
+
+class Waiting(NamedTuple):
+    """What is acknowledged and not published, but for the Put in question."""
+
+    puts: Callable[[], list[Put]]
+    load: Callable[[int], Load | None]
+    """The sums of that, with a pipeline's or run's; at once, however many there are. None: the Puts alone can tell."""
+    note_move: Callable[[], None]
+    """To be called where a directory comes to another pipeline or run."""
 
 
 def require(tx: Transaction, scope: int, waiting: Waiting) -> None:
     """Look whether what a transaction has put into a pipeline or run fits. Raises QuotaError and StoreFullError."""
+    changed = tx.sums.get(scope)
+    if changed is not None and changed.grown > 0 and (changed.limit or tx.max_bytes):
+        load = waiting.load(scope)
+        sizes = changed.bytes, changed.limit, tx.store_bytes, tx.max_bytes
+        if load is not None and not load.additions and _fits(load, *sizes):
+            return
     require_in_scope(tx, scope, waiting)
-    if tx.max_bytes and sum(changed.grown for changed in tx.sums.values()) > 0:
-        _check_store(tx.store_bytes + sum(growth(tx.database, waiting()).values()), tx.max_bytes)
+    if tx.max_bytes and sum(each.grown for each in tx.sums.values()) > 0:
+        _check_store(tx.store_bytes + sum(growth(tx.database, waiting.puts()).values()), tx.max_bytes)
 
 
 def require_in_scope(tx: Transaction, scope: int, waiting: Waiting) -> None:
     """The same without the store's own limit, for what was in the store before. Raises QuotaError."""
     changed = tx.sums.get(scope)
     if changed is not None and changed.grown > 0:
-        more = growth(tx.database, waiting())[scope] if changed.limit else 0
+        more = growth(tx.database, waiting.puts())[scope] if changed.limit else 0
         _check_scope(changed.bytes + more, changed.limit)
 
 
-def require_for(database: Database, put: Put, waiting: Waiting) -> None:
+def require_for(database: Database, put: Put, waiting: Waiting) -> int:
     """Look whether a Put fits that is about to be acknowledged: now, and when what is waiting is published before it.
 
-    Raises QuotaError, StoreFullError, and NotFoundError when the pipeline, run or directory that it is for is gone.
+    Returns the pipeline or run that it is for.
+    Raises QuotaError, StoreFullError, and NotFoundError when the pipeline, run or directory is gone.
     """
     home = lifetimes.home(database, put.parent)
     if home is None:
         raise NotFoundError("the pipeline, run or directory is gone")
     if not home.max_bytes and not home.store_max_bytes and home.bytes + put.size <= MOST:
-        return
-    others = waiting()
-    if put.how in (How.REPLACE, How.CREATE) and _has_plenty(home, put.size + sum(other.size for other in others)):
-        return
+        return home.ino
+    load = waiting.load(home.ino) or _load_of(waiting.puts())
+    replaces = put.how in (How.REPLACE, How.CREATE)
+    most = put.size if replaces else put.size + _evicted_size(database, put)
+    fits = _fits(load, home.bytes + most, home.max_bytes, home.store_bytes + most, home.store_max_bytes)
+    if fits and (replaces or not load.additions):
+        return home.ino
     alone = growth(database, [], put)
     if alone[home.ino] > 0:
-        after = growth(database, others, put)
+        after = growth(database, waiting.puts(), put)
         _check_scope(home.bytes + max(alone[home.ino], after[home.ino]), home.max_bytes)
         _check_store(home.store_bytes + max(sum(alone.values()), sum(after.values())), home.store_max_bytes)
+    return home.ino
 
 
 def require_possible(database: Database, parent: int, size: int, replaced: int) -> None:
@@ -116,11 +145,23 @@ def _size_after(puts: list[Put], size: int) -> int:
     return max(wholes, default=size) + sum(put.size for put in puts if put.how is How.APPEND)
 
 
-def _has_plenty(home: Home, more: int) -> bool:
-    """Whether so many bytes fit even if nothing makes way for them."""
-    return (not home.max_bytes or home.bytes + more <= home.max_bytes) and (
-        not home.store_max_bytes or home.store_bytes + more <= home.store_max_bytes
-    )
+def _load_of(puts: list[Put]) -> Load:
+    """The sums of what is waiting, without a look at what each is for: as if all were for one pipeline."""
+    size = sum(put.size for put in puts)
+    return Load(size, size, sum(put.how in (How.IF_ABSENT, How.APPEND) for put in puts))
+
+
+def _evicted_size(database: Database, put: Put) -> int:
+    """How many bytes come back with a Put that adds to what was evicted under its name."""
+    if nodes.by_name(database, put.parent, put.name) is not None:
+        return 0
+    back = eviction.evicted_at(database, put.parent, put.name)
+    return 0 if back is None else back.size
+
+
+def _fits(load: Load, scope: int, scope_limit: int, store: int, store_limit: int) -> bool:
+    """Whether a pipeline or run, and the store, may have so many bytes beside what is waiting if nothing makes way."""
+    return scope + load.in_scope <= (scope_limit or MOST) and (not store_limit or store + load.in_all <= store_limit)
 
 
 def _check_scope(size: int, limit: int) -> None:

@@ -1,7 +1,7 @@
 """Limits in bytes: what a pipeline and the store may hold, what is refused, and that the sums are right."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -35,9 +35,12 @@ def put(store: Store, key: bytes, size: int, scope: ScopeName = APP) -> None:
     store.put_object(scope, key, b"x" * size, force=True)
 
 
-def prepare(store: Store, key: bytes, size: int, handle: int = 1, how: How = How.REPLACE) -> tuple[Put, Draft]:
+def prepare(
+    store: Store, key: bytes, size: int, handle: int = 1, how: How = How.REPLACE, scope: ScopeName = APP
+) -> tuple[Put, Draft]:
     """Acknowledge a Put that is not published yet."""
-    new, draft = new_put(store, directory(store, APP), key, how), new_draft(store, b"x" * size)
+    parent, _, name = key.rpartition(b"/")
+    new, draft = new_put(store, directory(store, scope, parent), name, how), new_draft(store, b"x" * size)
     try:
         store.publisher.prepare(new, draft, handle)
     except BaseException:
@@ -272,6 +275,79 @@ store.publisher.publish(put, draft, (put.ino, 1))
     assert sums(store)[0] == (100 + LARGE if size > LARGE else 101 + LARGE)
     with refused(store, QuotaError):
         put(store, b"c", 1)
+
+
+@pytest.mark.parametrize("how", [How.REPLACE, How.APPEND])
+def test_many_that_are_acknowledged_cost_the_next_no_more(
+    stores: Stores, how: How, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not gone through where their sums are far from the limits, in their own pipeline or elsewhere."""
+    store = stores.open(max_bytes=10 * LARGE)
+    store.create_pipeline(APP.name, 0, 100)
+    store.create_pipeline(OTHER.name, 0, LARGE)
+    put(store, b"there", 1)
+    put(store, b"there", 1000, OTHER)
+    many = [prepare(store, b"%d" % number, 1) for number in range(50)]
+    many.append(prepare(store, b"x", 50, scope=OTHER))  # more than `app` has left beside the others
+    monkeypatch.setattr(room, "growth", None)
+    publish(store, prepare(store, b"there", 40, how=how))
+    put(store, b"at once", 5)
+    monkeypatch.undo()
+    before = sums(store)[0]
+    assert before == (45 if how is How.REPLACE else 46)
+    with refused(store, QuotaError):
+        prepare(store, b"one too many", 101 - 50 - before)
+    for acknowledged in many:
+        publish(store, acknowledged)
+    assert sums(store)[0] == before + 50
+
+
+@pytest.mark.parametrize("way", ["moved", "exchanged"])
+def test_what_is_acknowledged_counts_where_its_directory_has_come_to(limited: Store, way: str) -> None:
+    limited.tree.make_directory(directory(limited, APP), b"d", 0o755, 0, 0)
+    acknowledged = prepare(limited, b"d/a", 60)
+    put(limited, b"b", 40)  # asks for the sums
+    if way == "moved":
+        rename(limited, APP, b"d", b"d", OTHER)
+    else:
+        limited.tree.make_directory(directory(limited, OTHER), b"d", 0o755, 0, 0)
+        limited.tree.exchange(directory(limited, APP), b"d", directory(limited, OTHER), b"d")
+    put(limited, b"c", 60)
+    for attempt in (lambda: put(limited, b"a", 41, OTHER), lambda: prepare(limited, b"a", 41, 2, scope=OTHER)):
+        with refused(limited, QuotaError):
+            attempt()
+    put(limited, b"a", 40, OTHER)
+    publish(limited, acknowledged)
+    assert [info.bytes for info in limited.list_pipelines()] == [100, 100]
+
+
+def test_what_is_undone_with_its_transaction_is_acknowledged_still(stores: Stores) -> None:
+    store = stores.open()
+    store.create_pipeline(APP.name, 0, 100)
+    new, draft = prepare(store, b"a", 60)
+    store.publisher.publish(new, draft, (new.ino, 1), later=True)
+    assert store.database.writes.open
+    store.database.writes.undo(False)
+    assert keys(store, APP) == []
+    for size, error in ((41, QuotaError), (40, None)):
+        with refused(store, error) if error else nullcontext():
+            prepare(store, b"b", size, 2)
+    store.publisher.publish_again()
+    store.publisher.abandon(draft)
+    assert sums(store)[0] == 60
+
+
+def test_what_another_process_acknowledges_is_asked_for(stores: Stores) -> None:
+    store, other = stores.open(), stores.open()
+    store.create_pipeline(APP.name, 0, 2 * LARGE)
+    first = prepare(store, b"a", LARGE)
+    second = prepare(other, b"b", LARGE - 10)
+    for size in (11, 10):
+        new, draft = new_put(store, directory(store, APP), b"c"), new_draft(store, b"x" * size)
+        with refused(store, QuotaError) if size == 11 else nullcontext():
+            store.publisher.prepare(new, draft, 1)
+    publish(other, second)
+    publish(store, first)
 
 
 def test_what_is_acknowledged_is_published_whatever_took_its_room(limited: Store) -> None:
