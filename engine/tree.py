@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
+from engine.catalog.facts import Searches
 from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
@@ -261,9 +262,9 @@ class Tree:
             tx.rows("UPDATE node SET xattrs = ? WHERE ino = ?", (packed, ino))
             nodes.set_attributes(tx, ino, Attributes())
 
-    def fact(self, node: Node, name: str) -> bytes:
-        """What the store knows of a node beside its attributes (see catalog.facts). Raises NoAttributeError."""
-        return facts.get(self._database, node, name)
+    def fact(self, node: Node, name: str, searches: Searches | None = None) -> bytes:
+        """What the store knows of a node beside its attributes (see facts.get). Raises NoAttributeError."""
+        return facts.get(self._database, node, name, searches)
 
     def space(self, scopes: Collection[ScopeName] = ()) -> Space:
         """How full the store is: the disk that it is on, and in the file what can be used again.

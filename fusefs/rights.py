@@ -4,14 +4,16 @@ The kernel checks what it was last shown of an inode. The private inode of a nam
 several files, one after the other or at once, each of which is shown to those who have it open.
 """
 
+import functools
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from engine.model import Attributes
 from fusefs.callers import Caller
 
-READ, WRITE = 0o4, 0o2
+READ, WRITE, SEARCH = 0o4, 0o2, 0o1
 _LENT = stat.S_ISUID | stat.S_ISGID
 
 
@@ -49,11 +51,19 @@ def rights_of(caller: Caller) -> Rights:
 
 def require(file: Attributed, wanted: int, caller: Caller) -> None:
     """As access(2) does. Raises AccessError."""
-    if not caller.uid:
-        return
-    kind_of_user = 6 if caller.uid == file.uid else 3 if caller.in_group(file.gid) else 0
-    if wanted & ~(file.mode >> kind_of_user):
+    if not _allows(file, wanted, caller.uid, caller.in_group):
         raise AccessError
+
+
+def searches(caller: Caller) -> Callable[[Attributed], bool]:
+    """Tells of many directories whether the caller may search them; each group is looked for once."""
+    in_group = functools.cache(caller.in_group)
+    return lambda directory: _allows(directory, SEARCH, caller.uid, in_group)
+
+
+def _allows(file: Attributed, wanted: int, uid: int, in_group: Callable[[int], bool]) -> bool:
+    kind_of_user = 6 if uid == file.uid else 3 if uid and in_group(file.gid) else 0
+    return not uid or not wanted & ~(file.mode >> kind_of_user)
 
 
 def may_change(file: Attributed, attributes: Attributes, caller: Caller) -> bool:

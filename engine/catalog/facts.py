@@ -5,18 +5,26 @@ A mount shows them as extended attributes that are never listed: `fusefs.limit` 
 
 from collections.abc import Callable
 
-from engine.catalog import eviction, lifetimes, taken
+from engine.catalog import eviction, lifetimes, nodes, taken
 from engine.errors import NoAttributeError
 from engine.model import PIPELINES_INO, ROOT_INO, RUNS_INO, Kind, Node
 from engine.sqlite.database import Database
 
-_Fact = Callable[[Database, Node], str | bytes | None]
+Searches = Callable[[Node], bool]
+"""Whether who asks may search a directory (POSIX: the right to execute it)."""
+_Fact = Callable[[Database, Node, Searches | None], str | bytes | None]
+
+_LOOKED_AT = 1000
+"""How many directories are looked at for an answer, for which everybody waits: a few milliseconds."""
 
 
-def get(database: Database, node: Node, name: str) -> bytes:
-    """One of the facts of a node. Raises NoAttributeError where there is none of this name."""
+def get(database: Database, node: Node, name: str, searches: Searches | None = None) -> bytes:
+    """One of the facts of a node. Raises NoAttributeError where there is none of this name.
+
+    `searches`: keys are told as far as who asks may search the directories that they are in; None: all of them.
+    """
     fact = _facts_of(node).get(name)
-    text = None if fact is None else fact(database, node)
+    text = None if fact is None else fact(database, node, searches)
     if text is None:
         raise NoAttributeError(f"there is nothing called {name!r} here")
     return text.encode() if isinstance(text, str) else text
@@ -31,7 +39,7 @@ def _facts_of(node: Node) -> dict[str, _Fact]:
 
 
 def _scope(column: str) -> _Fact:
-    def fact(database: Database, node: Node) -> str | bytes | None:
+    def fact(database: Database, node: Node, _: Searches | None) -> str | bytes | None:
         row = database.row(f"SELECT {column} FROM scope, store WHERE ino = ?", (node.ino,))
         found: str | int | None = None if row is None else row[0]
         return str(found) if isinstance(found, int) else found or None
@@ -40,19 +48,48 @@ def _scope(column: str) -> _Fact:
 
 
 def _store(column: str) -> _Fact:
-    return lambda database, _: str(database.value(f"SELECT {column} FROM store"))
+    return lambda database, *_: str(database.value(f"SELECT {column} FROM store"))
 
 
-def _taken(database: Database, node: Node) -> bytes:
-    return _lines(taken.names(database, node.ino))
+def _taken(database: Database, node: Node, searches: Searches | None) -> bytes:
+    return _lines(_told(database, node.ino, taken.names(database, node.ino), searches))
 
 
-def _displaced(database: Database, node: Node) -> bytes:
+def _displaced(database: Database, node: Node, searches: Searches | None) -> bytes:
     """The keys that can still come back when this object goes."""
-    return _lines(eviction.keys_waiting_for(database, node.ino))
+    return _lines(_told(database, node.scope, eviction.keys_waiting_for(database, node.ino), searches))
 
 
-def _starts_left(database: Database, node: Node) -> str | None:
+def _told(database: Database, scope: int, keys: list[bytes], searches: Searches | None) -> list[bytes]:
+    """Those of the keys of a pipeline that are told: not those in directories where who asks could not have seen them.
+
+    A key goes by the names of its directories, as they are now. Of a longer one than is known (nodes.PATH_PARTS), and
+    behind many others, nobody knows.
+    """
+    if searches is None:
+        return keys
+    looked_at: dict[tuple[int, bytes], Node | None] = {}
+
+    def look(parent: int, name: bytes) -> Node | None:
+        if (parent, name) not in looked_at and len(looked_at) < _LOOKED_AT:
+            found = nodes.by_name(database, parent, name) if name else nodes.by_ino(database, parent)
+            searched = found is not None and found.kind == Kind.DIRECTORY and searches(found)
+            looked_at[parent, name] = found if searched else None
+        return looked_at.get((parent, name))
+
+    def may_see(key: bytes) -> bool:
+        *directories, _ = key.split(b"/")
+        if not directories:
+            return True
+        directory = look(scope, b"") if directories[0] != nodes.LEFT_OUT else None
+        for name in directories:
+            directory = None if directory is None else look(directory.ino, name)
+        return directory is not None
+
+    return [key for key in keys if may_see(key)]
+
+
+def _starts_left(database: Database, node: Node, _: Searches | None) -> str | None:
     left = lifetimes.starts_left(database, node.ino)
     return None if left is None else str(left)
 
@@ -88,7 +125,7 @@ _RUN: dict[str, _Fact] = {
     "starts_left": _starts_left,
 }
 _OBJECT: dict[str, _Fact] = {
-    "order": lambda _, node: str(node.put_ns),
+    "order": lambda _, node, __: str(node.put_ns),
     "evicted": _displaced,
 }
 _HOMES: dict[int, dict[str, _Fact]] = {

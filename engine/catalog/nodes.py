@@ -29,6 +29,8 @@ for _column in ("target", "xattrs"):
 _AFTER_NAME = f"SELECT {_LISTED} FROM node WHERE parent = ? AND name > ? ORDER BY name LIMIT ?"
 PATH_PARTS = 256
 """How many names of a path are told, beside those of the pipeline or run: as many of the longest as `taken` keeps."""
+LEFT_OUT = b"..."
+"""Stands for the names before these."""
 _TOLD_NAMES = 100_000
 """How many of all directories of what is gone at once: a tenth of a second, and 25 MB where none can be longer."""
 _ABOVE = (
@@ -89,7 +91,7 @@ def path_of(database: Database, parent: int, name: bytes, most: int = PATH_PARTS
     above = [found for (found,) in database.rows(_ABOVE, (parent, most + 3))]  # with top, home and root
     if len(above) == most + 3 and above[-1]:
         top = database.row(_TOP, (parent,))
-        above[most:] = [b"...", *(top or ())]
+        above[most:] = [LEFT_OUT, *(top or ())]
     return b"/".join(reversed([name, *filter(None, above)]))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeMount
+from tests.posix.twins import User
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, sh
 from tests.support.shared_mount import listed, refused
@@ -103,6 +104,38 @@ def test_the_limit_is_for_the_owner(shared: MountedStore, pipeline: Path) -> Non
         os.chown(pipeline, 1000, 1000)
         other("os.setxattr(path, 'fusefs.limit', b'1')", path=str(pipeline))
     assert fact(pipeline, "limit") == "1"
+
+
+def test_keys_in_directories_of_others(shared: MountedStore, pipeline: Path) -> None:
+    """What is evicted from there is told to who may search these directories, to root, and to the pipeline's owner."""
+    shared.directory.chmod(0o755)
+    pipeline.chmod(0o1777)
+    os.chown(pipeline, 1000, 1000)
+    with Other() as owner, Other() as alice, Other() as member, Other() as mallory:
+        User(owner, 1000, 1000)
+        User(alice, 1001, 1001, [2000])
+        User(member, 1002, 1002, [2000])
+        User(mallory, 1003, 1003)
+        for directory, mode in (("open", 0o711), ("group", 0o710), ("group/private", 0o700), ("open/private", 0o700)):
+            alice("os.mkdir(path); os.chmod(path, mode)", path=str(pipeline / directory), mode=mode)
+        alice("os.chown(path, -1, 2000)", path=str(pipeline / "group"))
+        keys = ["open/private/a", "group/private/b", "group/c", "open/d", "e"]
+        for key in [*keys, "1", "2", "3"]:
+            alice("open(path, 'w').close()", path=str(pipeline / key))
+
+        def told(who: Other, path: Path = pipeline) -> list[str]:
+            text: bytes = who("os.getxattr(path, 'fusefs.evicted')", path=str(path))
+            return text.decode().splitlines()[::-1]
+
+        assert told(owner) == told(alice) == fact(pipeline, "evicted").splitlines()[::-1] == keys
+        assert told(member) == ["group/c", "open/d", "e"]
+        assert told(mallory) == ["open/d", "e"]
+        alice("os.chmod(path, 0o700)", path=str(pipeline / "open"))
+        assert told(mallory) == ["e"]
+        for key in ("group/f", "4", "5", "6"):  # the last of which is the one that f waits for
+            alice("open(path, 'w').close()", path=str(pipeline / key))
+        assert told(owner, pipeline / "6") == told(member, pipeline / "6") == ["group/f"]
+        assert told(mallory, pipeline / "6") == []
 
 
 @pytest.mark.parametrize("name", ["objects", "evicted", "order", "nonsense"])

@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from engine import ScopeName, Store
-from engine.catalog import lifetimes, lowering, nodes, taken
+from engine.catalog import facts, lifetimes, lowering, nodes, taken
 from engine.model import PIPELINES_INO, RUNS_INO, Attributes
 from tests.support.invariants import check_nothing_left, check_store
 from tests.support.stores import Stores, directory, keys, node, reclaim_all, rename
@@ -171,6 +171,31 @@ def test_the_objects_of_one_directory_share_its_path(few: int, store: Store, mon
     for number in range(20):
         store.put_object(APP, b"d/%d" % number, b"x")
     assert len({id(gone.directory) for gone in store.set_limit(APP.name, 1).evicted}) == 1
+
+
+def test_few_directories_are_looked_at_for_what_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep the keys are: behind them, those that were evicted first are told to those who see all alone."""
+    store.create_pipeline(APP.name, 0)
+    deep = [b"/".join([b"%d" % number, *[b"d"] * 20, b"k"]) for number in range(9)]
+    for key in [*deep, b"...", b"end"]:
+        store.put_object(APP, key, b"x")
+    too_deep = b"/".join([b"d"] * (nodes.PATH_PARTS + 1))
+    store.put_object(APP, too_deep + b"/k", b"x")
+    store.put_object(APP, b"last", b"x")
+    store.set_limit(APP.name, 1)
+    store.put_object(APP, b".../x", b"x")  # so that there is a directory of this name, and for which `last` goes
+    home = store.tree.node(directory(store, APP))
+    assert home is not None
+    asked: list[int] = []
+    looked = store.tree.fact(home, "evicted", lambda found: not asked.append(found.ino)).splitlines()
+    assert len(asked) == 1 + 9 * 21
+    assert looked == [b"last", b"end", b"...", *reversed(deep)]
+    monkeypatch.setattr(facts, "_LOOKED_AT", 50)
+    asked.clear()
+    looked = store.tree.fact(home, "evicted", lambda found: not asked.append(found.ino)).splitlines()
+    assert len(asked) == 50
+    assert looked == [b"last", b"end", b"...", deep[8], deep[7]]
+    assert b".../d/" in store.tree.fact(home, "evicted")
 
 
 def test_the_others_hear_of_many_evicted_objects(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
