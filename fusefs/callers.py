@@ -1,5 +1,6 @@
 """What /proc tells of the process behind a request."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -8,10 +9,11 @@ from typing import NamedTuple
 # Bytes, because a process chooses its name, which is among them: as text, one that is no UTF-8 could not be read, and a
 # carriage return in it would begin a line.
 _GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
+_PROCESS = re.compile(rb"^Tgid:\s*(\d+)$", re.MULTILINE)
 _PARENT = re.compile(rb"^PPid:\s*(\d+)$", re.MULTILINE)
 _GENERATIONS_AT_MOST = 8
-_START_TIME = 19
-"""Which field of /proc/PID/stat it is, counted behind the name."""
+_STATE, _THREADS, _START_TIME = 0, 17, 19
+"""Which fields of /proc/PID/stat these are, counted behind the name."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -34,18 +36,33 @@ class Caller(NamedTuple):
         return frozenset(groups_in(_status(self.pid)))
 
 
-def lineage(pid: int) -> Iterator[set[int]]:
-    """The threads of the process of thread `pid`, then those of its parent, and so on.
+def lineage(pid: int) -> Iterator[int]:
+    """The process of thread `pid`, then its parent, and so on.
 
     A file that a process has open may be one that an ancestor opened: descriptors are inherited. Waits for nobody (see
     fusefs.closers), as status is read without the locks that execve(2) holds.
     """
     for _ in range(_GENERATIONS_AT_MOST):
-        yield {pid, *threads(pid)}
-        parent = _PARENT.search(_status(pid))
+        status = _status(pid)
+        yield _process_in(status, pid)
+        parent = _PARENT.search(status)
         pid = 0 if parent is None else int(parent[1])
         if not pid:
             return
+
+
+def process_of(pid: int) -> int:
+    """The process of a thread; the number of the thread when it is gone or out of sight. Waits as `lineage` does."""
+    try:
+        os.close(os.pidfd_open(pid))
+    except OSError:  # of all threads of a process, it is one for the first only
+        return _process_in(_status(pid), pid)
+    return pid
+
+
+def _process_in(status: bytes, pid: int) -> int:
+    process = _PROCESS.search(status)
+    return pid if process is None else int(process[1])
 
 
 def threads(pid: int) -> list[int]:
@@ -59,6 +76,8 @@ def threads(pid: int) -> list[int]:
 def started_at(pid: int) -> float:
     """When a thread was started, in seconds since the machine was; 0 when it is gone or out of sight.
 
+    A zombie is as one that is never started: it has closed its files.
+
     Waits while its process is inside execve(2): not for the event loop (see fusefs.closers).
     """
     try:
@@ -66,6 +85,8 @@ def started_at(pid: int) -> float:
             fields = stat.read().rpartition(b")")[2].split()
     except OSError:
         return 0.0
+    if fields[_STATE] == b"Z" and fields[_THREADS] == b"1":  # with more, others of its process go on
+        return math.inf
     return int(fields[_START_TIME]) / _TICKS_A_SECOND
 
 

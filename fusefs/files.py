@@ -56,8 +56,6 @@ class Files:
         assert isinstance(handle, (WriteHandle, PeekHandle))
         writers = handle.writers
         copy = handle.copy
-        if copy is None:
-            return b""
         if copy.how is not How.APPEND:
             return copy.spool.read(offset, length)
         base = writers.before(copy)
@@ -125,9 +123,9 @@ class Files:
     async def truncate_opened(self, writers: Writers, size: int, pid: int) -> None:
         """truncate(2) by the path of what is open for writing: a new name, or one in /proc.
 
-        Raises StaleError when nobody has it open, and StoreError.
+        Raises StaleError when that is not the caller's own, and StoreError.
         """
-        copy = writers.copy_of(pid)
+        copy = writers.own_copy(pid)
         handle = next((handle for handle in self._state.handles.writers() if handle.copy is copy), None)
         if handle is None:
             raise StaleError
@@ -184,7 +182,6 @@ class Files:
         for each in self._state.handles.writers():
             if each.copy is old:
                 each.copy = copy
-        writers.exchange(old, copy)
         writers.last = copy
 
     async def flush(self, number: int) -> None:

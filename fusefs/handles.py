@@ -8,6 +8,7 @@ from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.copies import PrivateCopy
 from fusefs.listings import DirectoryHandle
+from fusefs.openings import Opened, Opener
 from fusefs.writers import Writers
 
 
@@ -18,12 +19,16 @@ class ReadHandle:
         self.node = node
 
 
-class WriteHandle:
+class WriteHandle(Opened):
     """An object open for writing."""
 
-    def __init__(self, writers: Writers, copy: PrivateCopy, opener: Caller, *, appends: bool, changes: bool) -> None:
+    copy: PrivateCopy
+
+    def __init__(
+        self, writers: Writers, copy: PrivateCopy, by: Opener, opener: Caller, *, appends: bool, changes: bool
+    ) -> None:
+        super().__init__(by, copy)
         self.writers = writers
-        self.copy = copy
         self.opener = opener
         self.appends = appends
         """O_APPEND: every write goes to the end, whatever offset the kernel worked out."""
@@ -55,12 +60,14 @@ class WriteHandle:
         return self.killed or self.closing is not Closing.PLAIN
 
 
-class PeekHandle:
+class PeekHandle(Opened):
     """A new name open for reading in the process that is writing it: the copy that the process had open then."""
 
-    def __init__(self, writers: Writers, copy: PrivateCopy | None) -> None:
+    copy: PrivateCopy
+
+    def __init__(self, writers: Writers, copy: PrivateCopy, by: Opener) -> None:
+        super().__init__(by, copy)
         self.writers = writers
-        self.copy = copy
 
 
 Handle = ReadHandle | WriteHandle | PeekHandle | DirectoryHandle

@@ -182,7 +182,7 @@ class Namespace:
     def _unlink_pending(self, writers: Writers, pid: int) -> None:
         """A process removes a name that it is writing: its copies are not published, those of others are."""
         copies = {*writers.opened_by.copies}
-        own = {*writers.copies_of(pid)} or copies
+        own = {*writers.copies_of(pid)}
         for copy in own:
             self._publication.withdraw(writers, copy)
             self._state.writers.give_up(writers, copy)
@@ -222,13 +222,14 @@ class Namespace:
         if home is None or not home.scope:
             raise NotPermittedError("objects live inside a pipeline or a run")
         old = writers.parent, writers.name
+        copy = writers.own_copy(pid)
         parted = part(self._state, writers, pid)
+        if parted is None or copy is None:
+            raise NotFoundError("there is no such name")
         self._state.writers.move(parted, parent, name)
         try:
-            copy = parted.copy_of(pid)
-            if copy is not None:
-                copy.prepared = False
-                await self._publication.publish_now(parted, copy, How.REPLACE if replace else How.CREATE)
+            copy.prepared = False
+            await self._publication.publish_now(parted, copy, How.REPLACE if replace else How.CREATE)
         except BaseException:
             self._state.writers.move(parted, *old)
             rejoin(self._state, parted, writers)

@@ -10,6 +10,7 @@ from engine.names import check_part
 from fusefs.callers import Caller
 from fusefs.copies import File, PrivateCopy
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
+from fusefs.openings import Processes
 from fusefs.rights import require_to_open, rights_of
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
@@ -21,6 +22,7 @@ class Opening:
 
     def __init__(self, state: MountState) -> None:
         self._state = state
+        self._processes = Processes()
         self._copies = 0
 
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Node, bool]:
@@ -114,11 +116,12 @@ class Opening:
             if removed is not None:
                 return self._open_removed(writers, removed, flags, caller)
             if for_reading:
-                if writers.base is not None or not writers.held_by(pid):
+                own = writers.held_copy(pid) if writers.base is None else None
+                if own is None:
                     # It was expected to write, and reads: it is to find what is published.
                     writers.expected.pop(pid, None)
                     raise StaleError
-                return self._peek(writers, writers.copy_of(pid), flags, caller)
+                return self._peek(writers, own, flags, caller)
             if not writers.expects(pid) and not writers.held_by(pid):
                 raise StaleError
             try:
@@ -147,13 +150,13 @@ class Opening:
             require_to_open(writers.file, flags, caller)
         return self._attach(writers, flags, caller, creates=False)
 
-    def _peek(self, writers: Writers, copy: PrivateCopy | None, flags: int, caller: Caller) -> int:
+    def _peek(self, writers: Writers, copy: PrivateCopy, flags: int, caller: Caller) -> int:
         if writers.several:
-            require_to_open(writers.file if copy is None else copy.file, flags, caller)
-        writers.handles += 1
-        if copy is not None:
-            copy.peeks += 1
-        return self._state.handles.add(PeekHandle(writers, copy))
+            require_to_open(copy.file, flags, caller)
+        copy.peeks += 1
+        handle = PeekHandle(writers, copy, self._processes.opener(caller.pid))
+        writers.note_open(handle)
+        return self._state.handles.add(handle)
 
     def expect_writer(self, ino: int, pid: int, *, truncates: bool = False) -> None:
         """A published object is to be written: its caller is about to look the name up again, for the private inode.
@@ -204,9 +207,10 @@ class Opening:
             copy.openers.add(rights_of(caller))
             copy.read |= flags & os.O_ACCMODE != os.O_WRONLY
         copy.holders += 1
-        writers.note_open(caller.pid, copy)
-        appends = bool(flags & os.O_APPEND)
-        return self._state.handles.add(WriteHandle(writers, copy, caller, appends=appends, changes=changes))
+        by = self._processes.opener(caller.pid)
+        handle = WriteHandle(writers, copy, by, caller, appends=bool(flags & os.O_APPEND), changes=changes)
+        writers.note_open(handle)
+        return self._state.handles.add(handle)
 
     def _follow_others(self, writers: Writers) -> None:
         """While some have a name open, another process may have put it: who opens it now begins with that."""

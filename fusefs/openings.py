@@ -1,83 +1,126 @@
-"""Which threads opened which private copies of a name, as far as that can be told by numbers of threads."""
+"""Who opened the files of a private inode: which thread, of which process."""
 
+import os
 import time
-from collections.abc import Collection
-from itertools import chain
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from fusefs.callers import lineage, started_at
+from fusefs.callers import lineage, process_of, started_at
 from fusefs.copies import PrivateCopy
 from fusefs.glances import in_time
 
 _TAKEN_FOR_KNOWN_S = 1.0
 """For how long a number is taken for that of the same thread, once it was: to ask costs as much as a request."""
+_KNOWN_AT_MOST = 1000
 
 
-class Openings(dict[int, list[PrivateCopy]]):
-    """The copies that are open, by the threads that opened them, in this order.
+class Opener(NamedTuple):
+    """A thread that opened a file, which may stay open for long after that has ended, and another has its number."""
 
-    A file may stay open for long after the thread that opened it has ended, and another may get its number.
-    """
+    thread: int
+    process: int
+    at: float
+    """When, in seconds since the machine was started: whoever was started later is another."""
+
+
+class Processes:
+    """The processes of the threads that opened files lately."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, float]] = {}
+
+    def opener(self, thread: int) -> Opener:
+        """A thread that opens a file now."""
+        now = _now()
+        process, until = self._known.get(thread, (0, 0.0))
+        if until < now:
+            if len(self._known) >= _KNOWN_AT_MOST:
+                self._known.clear()
+            process = process_of(thread)
+            self._known[thread] = process, now + _TAKEN_FOR_KNOWN_S
+        return Opener(thread, process, now)
+
+
+class Opened:
+    """A file of a private inode that is open."""
+
+    def __init__(self, by: Opener, copy: PrivateCopy | None) -> None:
+        self.by = by
+        self.copy = copy
+        """What it stands for; None for a value that is published, and may be read by this inode."""
+
+
+def written(files: Iterable[Opened]) -> list[PrivateCopy]:
+    """The copies that somebody is writing, of what these files stand for; each as often as it is open."""
+    return [file.copy for file in files if file.copy is not None and file.copy.holders]
+
+
+class Openings(list[Opened]):
+    """What is open of one private inode, in the order in which it was opened."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._times: dict[int, list[float]] = {}
-        """When each of them was opened."""
         self._known_until: dict[int, float] = {}
-        """Up to when a number is known to be that of the thread which opened all these."""
-
-    def add(self, pid: int, copy: PrivateCopy) -> None:
-        own = self[pid] = self.pop(pid, [])  # the last one to open it is the last of all
-        own.append(copy)
-        self._times.setdefault(pid, []).append(_now())
-
-    def take(self, pid: int, copy: PrivateCopy) -> None:
-        """One of those who have a copy open has closed it."""
-        index = self[pid].index(copy)
-        del self[pid][index], self._times[pid][index]
-        if not self[pid]:
-            del self[pid], self._times[pid]
-            self._known_until.pop(pid, None)
-
-    def exchange(self, old: PrivateCopy, new: PrivateCopy) -> None:
-        """Whoever has one copy open has another instead."""
-        for copies in self.values():
-            copies[:] = [new if copy is old else copy for copy in copies]
-
-    def hand_over(self, other: "Openings", copies: Collection[PrivateCopy]) -> None:
-        """Who has one of these copies open is in another list from now on."""
-        for pid in list(self):
-            opened = list(zip(self.pop(pid), self._times.pop(pid), strict=True))
-            for copy, at in opened:
-                to = other if copy in copies else self
-                to.setdefault(pid, []).append(copy)
-                to._times.setdefault(pid, []).append(at)
+        """Up to when a number is known to be that of the thread or process which opened all these."""
 
     @property
     def copies(self) -> list[PrivateCopy]:
-        """All, each as often as it was opened."""
-        return list(chain.from_iterable(self.values()))
+        """All that are written, each as often as it was opened."""
+        return written(self)
 
-    def of(self, pid: int) -> list[PrivateCopy]:
+    @property
+    def differ(self) -> bool:
+        """Whether these are several files: then it is to be found out which of them is whose."""
+        return any(file.copy is not self[0].copy or file.copy is None for file in self)
+
+    def of(self, thread: int) -> list[Opened]:
         """What the thread of this number opened, and not one that had the number before it."""
-        copies = self.get(pid)
-        if copies is None:
-            return []
-        now, times = _now(), self._times[pid]
-        if now < max(times[0] + _TAKEN_FOR_KNOWN_S, self._known_until.get(pid, 0.0)):
-            return copies
-        # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
-        began = in_time(pid, lambda: started_at(pid), otherwise=0.0)
-        if began <= times[0]:
-            self._known_until[pid] = now + _TAKEN_FOR_KNOWN_S
-        return [copy for copy, opened in zip(copies, times, strict=True) if opened >= began]
+        return self._since_started(thread, [file for file in self if file.by.thread == thread])
 
-    def of_lineage(self, pid: int) -> list[PrivateCopy]:
+    def of_process(self, process: int) -> list[Opened]:
+        """What any thread of a process opened, also one that has ended."""
+        return self._since_started(process, [file for file in self if file.by.process == process])
+
+    def of_family(self, thread: int) -> list[Opened]:
         """What the process of a thread opened, or the nearest ancestor that opened any; none where that is unknown."""
-        return next(filter(None, map(self.of_any, lineage(pid))), [])
+        return next(filter(None, map(self.of_process, lineage(thread))), [])
 
-    def of_any(self, threads: Collection[int]) -> list[PrivateCopy]:
-        """What one of these threads opened."""
-        return [copy for thread in list(self) if thread in threads for copy in self.of(thread)]
+    def orphans(self, thread: int) -> list[Opened]:
+        """What only processes opened that are gone, so that those have it who inherited it; none if it is several.
+
+        `thread` asks.
+        """
+        files = [*self]
+        gone = in_time(thread, lambda: {file for file in files if _is_gone(file.by)}, otherwise=set[Opened]())
+        left = {file.copy or file for file in gone} - {file.copy or file for file in files if file not in gone}
+        return [file for file in files if (file.copy or file) in left] if len(left) == 1 else []
+
+    def _since_started(self, number: int, files: list[Opened]) -> list[Opened]:
+        """Those of some files that were opened since the thread of this number was started."""
+        if not files:
+            return files
+        now, first = _now(), files[0].by.at
+        if now < max(first + _TAKEN_FOR_KNOWN_S, self._known_until.get(number, 0.0)):
+            return files
+        # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
+        began = in_time(number, lambda: started_at(number), otherwise=0.0)
+        if began <= first:
+            self._known_until = {known: until for known, until in self._known_until.items() if until > now}
+            self._known_until[number] = now + _TAKEN_FOR_KNOWN_S
+        return [file for file in files if file.by.at >= began]
+
+
+def _is_gone(opener: Opener) -> bool:
+    """Whether a process has ended; not where it is out of sight. Waits as `started_at` does."""
+    if not opener.process:
+        return False
+    try:
+        os.kill(opener.process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # somebody else's
+    return started_at(opener.process) > opener.at
 
 
 def _now() -> float:

@@ -12,36 +12,36 @@ from fusefs.state import MountState
 from fusefs.writers import Writers
 
 
-def part(state: MountState, writers: Writers, pid: int) -> Writers:
+def part(state: MountState, writers: Writers, pid: int) -> Writers | None:
     """The writers of what thread `pid` renames: all of them, unless others write copies of their own.
 
-    Who has the name open and opened nothing, as by a descriptor that was sent to it, renames what it is shown.
+    None where nothing is its own.
     """
-    shown = writers.copy_of(pid)
-    own = {*writers.copies_of(pid)} or ({shown} if shown is not None else set())
-    if not own or own >= {*writers.opened_by.copies}:
+    own = {*writers.copies_of(pid)}
+    if not own:
+        return None
+    if own >= {*writers.opened_by.copies}:
         return writers
     parted = state.writers.begin_beside(writers)
     parted.file = replace(writers.file)
-    hand_over(state, writers, parted, own)
+    hand_over(writers, parted, own)
     return parted
 
 
 def rejoin(state: MountState, parted: Writers, writers: Writers) -> None:
     """The rename failed: all is as it was. Where the others are gone by now, the name is that of those who parted."""
     if parted is not writers and state.writers.at(parted.parent, parted.name) is writers:
-        hand_over(state, parted, writers, parted.opened_by.copies)
+        hand_over(parted, writers, {file.copy for file in parted.opened_by if file.copy is not None})
         state.writers.end(parted)
 
 
-def hand_over(state: MountState, source: Writers, target: Writers, copies: Collection[PrivateCopy]) -> None:
+def hand_over(source: Writers, target: Writers, copies: Collection[PrivateCopy]) -> None:
     """Copies, and whoever has them open, are among other writers from now on."""
-    for handle in state.handles.values():
-        if isinstance(handle, WriteHandle | PeekHandle) and handle.writers is source and handle.copy in copies:
+    for handle in [*source.opened_by]:
+        if isinstance(handle, WriteHandle | PeekHandle) and handle.copy in copies:
             handle.writers = target
-            source.handles -= 1
-            target.handles += 1
-    source.opened_by.hand_over(target.opened_by, copies)
+            source.note_release(handle)
+            target.note_open(handle)
     for copy in copies:
         if copy.file is source.file:
             copy.file = target.file

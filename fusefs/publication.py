@@ -207,7 +207,7 @@ class Publication:
         before it has answers, so it has them at once where a thread is to be waited for.
         """
         writers, copy = handle.writers, handle.copy
-        writers.note_release(handle.opener.pid, copy)
+        writers.note_release(handle)
         copy.holders -= 1
         self.forget_victims(handle)
         if handle.changed:
@@ -269,13 +269,12 @@ class Publication:
     def release_peek(self, handle: PeekHandle) -> None:
         """At RELEASE of who only read what its own process was writing."""
         writers, copy = handle.writers, handle.copy
-        writers.handles -= 1
-        if copy is not None:
-            copy.peeks -= 1
-            if not copy.peeks and not copy.holders:
-                if copy.given_up:
-                    self.abandon(writers, copy)
-                self._end(writers, copy)
+        writers.note_release(handle)
+        copy.peeks -= 1
+        if not copy.peeks and not copy.holders:
+            if copy.given_up:
+                self.abandon(writers, copy)
+            self._end(writers, copy)
         if writers.idle:
             self._state.writers.end(writers)
 
@@ -297,5 +296,5 @@ class Publication:
             kept = node._replace(ino=peek.writers.ino)
             self._state.opened(kept)
             self._state.handles.replace(number, ReadHandle(kept))
-            peek.writers.handles -= 1
+            peek.writers.note_release(peek)
             copy.peeks -= 1

@@ -17,7 +17,7 @@ from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
 from fusefs.copies import File, PrivateCopy
 from fusefs.openfiles import holds
-from fusefs.openings import Openings
+from fusefs.openings import Opened, Openings, written
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
@@ -76,12 +76,12 @@ class Writers:
 
     def held_by(self, pid: int) -> bool:
         """Whether the caller's process has a file of this private inode open, and did not remove its name."""
-        if self.parted:
-            return any(not copy.unlinked for copy in self.copies_of(pid))
-        if not self._is_open_in(pid):
-            return False
-        copy = self.own_copy(pid)
-        return copy is None or not copy.unlinked
+        return self.held_copy(pid) is not None
+
+    def held_copy(self, pid: int) -> PrivateCopy | None:
+        """What the caller's process writes to the name, which it has not removed."""
+        copy = self.own_copy(pid) if self._is_open_in(pid) else None
+        return None if copy is None or copy.unlinked else copy
 
     def _is_open_in(self, pid: int) -> bool:
         # A number that is shown for a published object as well is that of readers, too.
@@ -98,17 +98,26 @@ class Writers:
         return copy if copy is not None and copy.unlinked and self._is_open_in(pid) else None
 
     def copies_of(self, pid: int) -> list[PrivateCopy]:
-        """The copies of one who has this inode open: what its process opened, or the nearest ancestor that opened any.
+        """The copies that one who has this inode open writes; none where that cannot be told."""
+        return written(self._files_of(pid))
 
-        None where that cannot be told.
+    def _files_of(self, pid: int) -> list[Opened]:
+        """What one has open who has this inode open: what its process opened, or the nearest ancestor that opened any.
+
+        There is nothing to find out where all have one file open.
         """
-        copies = self.opened_by.copies
-        told_apart = self.parted or any(copy is not copies[0] for copy in copies)
-        return self.opened_by.of_lineage(pid) if told_apart else copies
+        if not self.parted and not self.opened_by.differ:
+            return self.opened_by
+        return self.opened_by.of_family(pid) or self.left_to(pid)
+
+    def left_to(self, pid: int) -> list[Opened]:
+        """What was opened by processes that are gone, for who inherited it and has nothing to do with the others."""
+        left = self.opened_by.orphans(pid)
+        return left if left and self._is_open_in(pid) else []
 
     def own_copy(self, pid: int) -> PrivateCopy | None:
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
-        own = self.opened_by.of(pid) or self.copies_of(pid)
+        own = written(self.opened_by.of(pid)) or self.copies_of(pid)
         return own[-1] if own else None
 
     def copy_of(self, pid: int) -> PrivateCopy | None:
@@ -133,7 +142,7 @@ class Writers:
         With more it has to ask, because each may have a copy of its own; and where the name stands for a value that is
         edited, to be told the number of that (see `as_shown`).
         """
-        if self.parted or self.handles + len(self.expected) > 1:
+        if self.parted or len(self.opened_by) + len(self.expected) > 1:
             return 0.0
         return 1.0 if self.base is None or self.truncating in self.expected else 0.0
 
@@ -153,13 +162,14 @@ class Writers:
         return copy.spool.size + (0 if before is None else before.size)
 
     def as_node(self, pid: int) -> Node:
-        """The private inode as the thread `pid` sees it; as the last writer does where that opened none.
+        """The private inode as the thread `pid` sees it; as what is published where nothing tells what that has open.
 
         Who is only expected to open it may never come, and is shown what it would begin with.
         """
         scope = self.base.scope if self.base is not None else 0
-        last = self.edit if self._only_expects(pid) else self.last
-        copy = self._shown_copy(pid, last)
+        only_expects = self._only_expects(pid)
+        last = self.edit if only_expects else self.last
+        copy = self._shown_copy(pid, last if only_expects else None)
         file = self.file_of(pid)
         return Node(
             self.ino,
@@ -177,11 +187,13 @@ class Writers:
         )
 
     def _only_expects(self, pid: int) -> bool:
-        return pid in self.expected and pid not in self.opened_by
+        return pid in self.expected and not written(file for file in self.opened_by if file.by.thread == pid)
 
     def _shown_copy(self, pid: int, otherwise: PrivateCopy | None) -> PrivateCopy | None:
-        own = None if self._only_expects(pid) else self.own_copy(pid)
-        return own or otherwise
+        if self._only_expects(pid):
+            return otherwise
+        # Or what it reads only: nobody writes that any more.
+        return self.own_copy(pid) or next((file.copy for file in self._files_of(pid) if file.copy), otherwise)
 
     def file_of(self, pid: int) -> File:
         """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
@@ -215,19 +227,13 @@ class Writers:
         self.changed_ns = self.touched_ns = time.time_ns()
         file.mtime_ns = None
 
-    def note_open(self, pid: int, copy: PrivateCopy) -> None:
+    def note_open(self, file: Opened) -> None:
         self.handles += 1
-        self.opened_by.add(pid, copy)
+        self.opened_by.append(file)
 
-    def note_release(self, pid: int, copy: PrivateCopy) -> None:
+    def note_release(self, file: Opened) -> None:
         self.handles -= 1
-        self.opened_by.take(pid, copy)
-
-    def exchange(self, old: PrivateCopy, new: PrivateCopy) -> None:
-        """Whoever has one copy open has another instead."""
-        self.opened_by.exchange(old, new)
-        if self.last is old:
-            self.last = new
+        self.opened_by.remove(file)
 
     def as_shown(self, pid: int) -> Node:
         """The private inode as fstat(2) is to show it: to who edits in place, with the number of the published object.

@@ -46,9 +46,8 @@ class WriterTable:
             return None
         if len(found) == 1:
             return found[0]
-        expecting = (writers for writers in found if writers.expects(pid))
-        near = (writers for threads in lineage(pid) for writers in found if writers.opened_by.of_any(threads))
-        return next(chain(expecting, near), found[0])
+        expecting = next((writers for writers in found if writers.expects(pid)), None)
+        return expecting or _nearest(found, pid)
 
     def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
         """Give a name that nobody writes a private inode."""
@@ -217,3 +216,12 @@ class WriterTable:
     def _unpin(self, writers: Writers) -> None:
         if writers.base is not None and writers.base.content:
             self._store.contents.unpin(writers.base.content)
+
+
+def _nearest(parted: list[Writers], pid: int) -> Writers:
+    """Those in which a thread's process opened something, or the nearest ancestor that did."""
+    for process in lineage(pid):
+        near = [writers for writers in parted if writers.opened_by.of_process(process)]
+        if near:
+            return next((writers for writers in near if writers.copies_of(pid)), near[0])
+    return next((writers for writers in parted if writers.left_to(pid)), parted[0])

@@ -128,27 +128,3 @@ def test_a_child_renames_what_its_parent_opened(pipeline: Path, both: tuple[Othe
     for process, value in zip(both, (b"one", b"other"), strict=True):
         process("os.close(k)")
         assert (pipeline / "k").read_bytes()[-len(value) :] == value
-
-
-def test_who_was_sent_a_descriptor_renames_what_it_is_shown(
-    pipeline: Path, both: tuple[Other, Other], tmp_path: Path
-) -> None:
-    """Nothing tells whose that is, for it opened none itself."""
-    one, _ = both
-    with Other() as third:
-        third("import socket; server = socket.socket(socket.AF_UNIX)")
-        third("server.bind(where); server.listen()", where=str(tmp_path / "socket"))
-        one(
-            "import socket; sender = socket.socket(socket.AF_UNIX); sender.connect(where)",
-            where=str(tmp_path / "socket"),
-        )
-        one("socket.send_fds(sender, [b'k'], [k])")
-        third(
-            "k = socket.recv_fds(server.accept()[0], 1, 1)[1]; path, to = paths", paths=(pipeline / "k", pipeline / "l")
-        )
-        shown = third("path.read_bytes()")
-        third("os.rename(path, to)")
-        assert third("to.read_bytes()") == shown in (b"one", b"other")
-    for process in both:
-        process("os.close(k)")
-    assert {(pipeline / name).read_bytes() for name in listed(pipeline)} == {b"one", b"other"}

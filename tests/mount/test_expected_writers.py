@@ -59,8 +59,9 @@ async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery:
         writers = state.writers.at(parent, b"k")
         assert writers is not None
         first, second, third = (handle.copy for handle in state.handles.writers())
-        assert writers.opened_by == {WRITER.pid: [second], GONE.pid: [first, third]}
-        assert writers.opened_by.copies[-1] is writers.own_copy(GONE.pid) is third
+        assert writers.opened_by.copies == [first, second, third]
+        assert [file.copy for file in writers.opened_by.of(GONE.pid)] == [first, third]
+        assert writers.own_copy(GONE.pid) is third
         assert writers.own_copy(WRITER.pid) is second
 
 
