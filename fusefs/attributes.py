@@ -33,7 +33,7 @@ class NodeAttributes:
 
         Raises StaleError.
         """
-        writers = self._state.writers.of(ino, pid) if self._state.writers else None
+        writers = self._writers_of(ino, pid)
         if writers is not None:
             return writers.as_shown(pid), 0.0
         node = self._state.directory(ino)
@@ -45,7 +45,13 @@ class NodeAttributes:
         known = self._state.value(ino)
         if known is None:
             raise StaleError
-        return known._replace(parent=0), LONG_S
+        # Where others write by the same inode, it is another file to them.
+        return known._replace(parent=0), LONG_S if self._state.writers.of(ino, pid) is None else 0.0
+
+    def _writers_of(self, ino: int, pid: int) -> Writers | None:
+        """Those who have a private inode; not for who only reads by it what it has published."""
+        writers = self._state.writers.of(ino, pid) if self._state.writers else None
+        return None if writers is None or writers.only_reads(pid) else writers
 
     async def ask(self, ino: int, pid: int) -> tuple[Node, float]:
         """As `get`, for who may have come here by the path of a run that has just expired."""
@@ -65,7 +71,7 @@ class NodeAttributes:
         self._state.scope.check_change(ino)
         if self._state.kernel.leaves(ino):
             await self._have_path_looked_up(ino)
-        writers = self._state.writers.of(ino, caller.pid)
+        writers = self._writers_of(ino, caller.pid)
         if size is not None:
             await self._set_size(ino, writers, size, handle, caller)
         if attributes != Attributes():
@@ -102,7 +108,8 @@ class NodeAttributes:
             await self._files.truncate(handle, size)
         elif writers is None:
             # truncate(2) by path is a Put: it is to come again, for the private inode of the name.
-            self._opening.expect_writer(ino, caller.pid)
+            if self._state.writers.of(ino) is None:  # else it comes by a descriptor, to this inode once more
+                self._opening.expect_writer(ino, caller.pid)
             raise StaleError
         elif writers.expects(caller.pid):
             self._state.writers.opens(caller.pid)
@@ -113,7 +120,7 @@ class NodeAttributes:
                 writers.expected.pop(caller.pid, None)
                 self._state.nursery.start_soon(self._end_if_idle, writers)
         else:
-            copy = writers.copy_of(caller.pid)
+            copy = writers.own_copy(caller.pid)
             self._require(writers, writers.file if copy is None else copy.file, WRITE, caller)
             await self._files.truncate_opened(writers, size, caller.pid)
 
@@ -191,7 +198,7 @@ class NodeAttributes:
 
     def _own(self, ino: int, wanted: int, caller: Caller) -> File | Node:
         """Whose extended attributes are asked for. Raises AccessError and StaleError."""
-        writers = self._state.writers.of(ino, caller.pid)
+        writers = self._writers_of(ino, caller.pid)
         if writers is None:
             return self.get(ino, caller.pid)[0]
         file = self._file(writers, caller.pid)
@@ -226,7 +233,7 @@ class NodeAttributes:
     def _changeable(self, ino: int, name: bytes, caller: Caller) -> Node:
         if not name.startswith(_USER):
             raise UnsupportedError
-        writers = self._state.writers.of(ino, caller.pid)
+        writers = self._writers_of(ino, caller.pid)
         if writers is None:
             node = self._present(ino, caller.uid)
         else:

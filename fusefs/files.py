@@ -9,7 +9,7 @@ from fusefs.callers import Caller
 from fusefs.closers import Closers, Closing
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
-from fusefs.handles import Handle, PeekHandle, ReadHandle, WriteHandle
+from fusefs.handles import Handle, KeptHandle, PeekHandle, ReadHandle, WriteHandle
 from fusefs.openers import Openers
 from fusefs.opening import Opening
 from fusefs.publication import Publication
@@ -220,6 +220,8 @@ class Files:
         elif isinstance(handle, PeekHandle):
             self._publication.release_peek(handle)
         elif isinstance(handle, ReadHandle):
+            if isinstance(handle, KeptHandle):
+                handle.writers.opened_by.remove(handle)
             self._state.closed(handle.node)
 
     async def truncate_path(self, writers: Writers, size: int, caller: Caller) -> None:

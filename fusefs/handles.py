@@ -70,6 +70,15 @@ class PeekHandle(Opened):
         self.writers = writers
 
 
+class KeptHandle(ReadHandle, Opened):
+    """What was a PeekHandle until its copy was published. The kernel knows it by the private inode still."""
+
+    def __init__(self, node: Node, peek: PeekHandle) -> None:
+        ReadHandle.__init__(self, node)
+        Opened.__init__(self, peek.by, None)
+        self.writers = peek.writers
+
+
 Handle = ReadHandle | WriteHandle | PeekHandle | DirectoryHandle
 
 

@@ -8,7 +8,7 @@ from engine.model import Node
 from engine.publishing import Published
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
-from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
+from fusefs.handles import KeptHandle, PeekHandle, WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
 from fusefs.writers import Writers
@@ -295,6 +295,8 @@ class Publication:
             # The kernel goes on knowing it by the private inode, whatever number the value was published under.
             kept = node._replace(ino=peek.writers.ino)
             self._state.opened(kept)
-            self._state.handles.replace(number, ReadHandle(kept))
+            handle = KeptHandle(kept, peek)
+            self._state.handles.replace(number, handle)
             peek.writers.note_release(peek)
+            peek.writers.opened_by.append(handle)
             copy.peeks -= 1

@@ -120,6 +120,13 @@ class Writers:
         own = written(self.opened_by.of(pid)) or self.copies_of(pid)
         return own[-1] if own else None
 
+    def only_reads(self, pid: int) -> bool:
+        """Whether all that the caller's process has open of this inode is a value that it has published already."""
+        if pid in self.expected or all(file.copy for file in self.opened_by) or written(self.opened_by.of(pid)):
+            return False
+        files = self._files_of(pid)
+        return bool(files) and not any(file.copy for file in files)
+
     def copy_of(self, pid: int) -> PrivateCopy | None:
         """`own_copy`; that of whoever opened or wrote last, if there is none."""
         return self.own_copy(pid) or self.last or self.edit
