@@ -122,7 +122,7 @@ class Limits(Tree):
     def _forget(self, victim: Object) -> None:
         """What it had displaced is not coming back, but where another's going frees the place, too."""
         for kept in [kept for kept in self.displaced if kept.by is victim]:
-            if kept.freed_by is None:
+            if kept.freed_by in (None, victim):
                 self.displaced.remove(kept)
             else:
                 kept.by, kept.freed_by = kept.freed_by, None

@@ -6,6 +6,7 @@ import pytest
 
 from tests.model.mount_machine import MountMachine
 
+Path = tuple[bytes, bytes, bytes]
 A, B, C, D = ((b"pipeline", b"p", name) for name in (b"a", b"b", b"c", b"d"))
 Story = list[tuple[Any, ...]]
 
@@ -112,6 +113,16 @@ APPENDED_AND_REMOVED: Story = [
 ]
 """What a process appends to a new key, which it removes then, is not shown behind what another makes of that."""
 
+
+def put(name: Path, mode: str = "w") -> Story:
+    """What most programs do."""
+    write = [("append", 1, b"value")] if mode == "a" else [("write", 1, 0, b"value")] if mode == "w" else []
+    return [("open", 1, "A", name, mode), *write, ("close", 1)]
+
+
+BACK_AND_GONE_AGAIN: Story = [*put(D), *put(A), *put(C), *put(A), *put(D), *put(C, "c"), *put(B), *put(A, "a")]
+"""What comes back in its own place, and makes another one go, takes that along when it goes again."""
+
 STORIES = {
     "attributes of another": ATTRIBUTES_OF_ANOTHER,
     "replaced": REPLACED_BY_ANOTHER,
@@ -121,6 +132,7 @@ STORIES = {
     "exchanged": EXCHANGED,
     "edited": EDITED_AND_REPLACED,
     "appended": APPENDED_AND_REMOVED,
+    "back and gone again": BACK_AND_GONE_AGAIN,
 }
 
 
