@@ -76,7 +76,7 @@ def require_for(database: Database, put: Put, waiting: Waiting) -> int:
     replaces = put.how in (How.REPLACE, How.CREATE)
     most = put.size if replaces else put.size + _evicted_size(database, put)
     fits = _fits(load, home.bytes + most, home.max_bytes, home.store_bytes + most, home.store_max_bytes)
-    if fits and (replaces or not load.additions):
+    if fits and not load.additions:  # these may bring back more than their own bytes
         return home.ino
     alone = growth(database, [], put)
     if alone[home.ino] > 0:

@@ -543,6 +543,20 @@ def test_adding_to_what_was_displaced_counts_all_of_it(limited: Store) -> None:
     assert (keys(limited, APP), sums(limited)) == ([b"a", b"c", b"d"], (100, 100))
 
 
+def test_what_waits_brings_back_all_of_what_was_displaced(limited: Store) -> None:
+    """Which counts for who comes later and replaces something, or adds to it."""
+    for key, size in ((b"a", 60), (b"b", 1), (b"c", 1), (b"d", 1)):
+        put(limited, key, size)
+    acknowledged = prepare(limited, b"a", 5, how=How.APPEND)
+    for how in How:
+        with refused(limited, QuotaError):
+            prepare(limited, b"x", 40, 2, how)
+    other = prepare(limited, b"x", 34, 2)
+    publish(limited, acknowledged)
+    publish(limited, other, 2)
+    assert (keys(limited, APP), sums(limited)) == ([b"a", b"d", b"x"], (100, 100))
+
+
 @pytest.mark.parametrize("few", [0, 1000])
 def test_a_lowered_number_gives_bytes_back(limited: Store, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowering, "_FEW", few)
