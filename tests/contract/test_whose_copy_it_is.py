@@ -65,7 +65,8 @@ for line in sys.stdin:
         answers, self._output = os.pipe()
         self._answers = os.fdopen(answers)
         command = [sys.executable, "-I", "-S", "-c", script, str(path)]
-        subprocess.run(command, stdin=self._input, stdout=self._output, check=True, timeout=SECONDS)
+        self.parent = subprocess.Popen(command, stdin=self._input, stdout=self._output)
+        os.waitid(os.P_PID, self.parent.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
         os.close(self._input)
         os.close(self._output)
 
@@ -77,12 +78,15 @@ for line in sys.stdin:
         self._told.close()
         assert self._answers.read() == ""
         self._answers.close()
+        assert self.parent.wait(SECONDS) == 0
 
 
-@pytest.fixture
-def heir(pipeline: Path, other: Other) -> Iterator[Heir]:
-    """It inherited the key from one who is gone; then another process created it, too."""
+@pytest.fixture(params=["a zombie", "gone"])
+def heir(request: pytest.FixtureRequest, pipeline: Path, other: Other) -> Iterator[Heir]:
+    """It inherited the key from one who has ended; then another process created it, too."""
     heir = Heir(pipeline / "k")
+    if request.param == "gone":
+        assert heir.parent.wait(SECONDS) == 0
     create_too(other, pipeline / "k")
     yield heir
     heir.end()
