@@ -120,7 +120,7 @@ class NodeAttributes:
                 writers.expected.pop(caller.pid, None)
                 self._state.nursery.start_soon(self._end_if_idle, writers)
         else:
-            copy = writers.own_copy(caller.pid)
+            copy = writers.openings.own_copy(caller.pid)
             self._require(writers, writers.file if copy is None else copy.file, WRITE, caller)
             await self._files.truncate_opened(writers, size, caller.pid)
 

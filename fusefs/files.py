@@ -125,7 +125,7 @@ class Files:
 
         Raises StaleError when that is not the caller's own, and StoreError.
         """
-        copy = writers.own_copy(pid)
+        copy = writers.openings.own_copy(pid)
         handle = next((handle for handle in self._state.handles.writers() if handle.copy is copy), None)
         if handle is None:
             raise StaleError
@@ -221,7 +221,7 @@ class Files:
             self._publication.release_peek(handle)
         elif isinstance(handle, ReadHandle):
             if isinstance(handle, KeptHandle):
-                handle.writers.opened_by.remove(handle)
+                handle.writers.openings.remove(handle)
             self._state.closed(handle.node)
 
     async def truncate_path(self, writers: Writers, size: int, caller: Caller) -> None:

@@ -67,7 +67,7 @@ class Namespace:
 
     def _shows_private(self, writers: Writers, node: Node | None, pid: int) -> bool:
         """Whether the caller works on the private inode: to write a published name, or as the name is its own."""
-        return writers.expects(pid) if node is not None else writers.held_by(pid)
+        return writers.expects(pid) if node is not None else writers.openings.held_by(pid)
 
     def timeout(self, node: Node) -> float:
         """For how long the kernel may keep a published name: not when it is about to be put, evicted or to expire."""
@@ -170,7 +170,7 @@ class Namespace:
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
         writers = self._state.writers.at(parent, name)
-        if writers is not None and writers.held_by(pid):
+        if writers is not None and writers.openings.held_by(pid):
             self._unlink_pending(writers, pid)
             if self._tree.child(parent, name) is None:
                 return
@@ -181,8 +181,8 @@ class Namespace:
 
     def _unlink_pending(self, writers: Writers, pid: int) -> None:
         """A process removes a name that it is writing: its copies are not published, those of others are."""
-        copies = {*writers.opened_by.copies}
-        own = {*writers.copies_of(pid)}
+        copies = {*writers.openings.copies}
+        own = {*writers.openings.copies_of(pid)}
         for copy in own:
             self._publication.withdraw(writers, copy)
             self._state.writers.give_up(writers, copy)
@@ -202,7 +202,7 @@ class Namespace:
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
         writers = self._state.writers.at(parent, name)
-        own = writers is not None and writers.held_by(pid)
+        own = writers is not None and writers.openings.held_by(pid)
         if writers is not None and own and self._tree.child(parent, name) is None:
             await self._rename_pending(writers, new_parent, new_name, pid, replace=replace)
             return
@@ -222,7 +222,7 @@ class Namespace:
         if home is None or not home.scope:
             raise NotPermittedError("objects live inside a pipeline or a run")
         old = writers.parent, writers.name
-        copy = writers.own_copy(pid)
+        copy = writers.openings.own_copy(pid)
         parted = part(self._state, writers, pid)
         if parted is None or copy is None:
             raise NotFoundError("there is no such name")
@@ -246,7 +246,7 @@ class Namespace:
         self._state.scope.check_change(parent, other_parent)
         for at in ((parent, name), (other_parent, other_name)):
             writers = self._state.writers.at(*at)
-            if writers is not None and self._tree.child(*at) is None and writers.held_by(pid):
+            if writers is not None and self._tree.child(*at) is None and writers.openings.held_by(pid):
                 raise InvalidError("a new name can be exchanged once it is closed, or after fsync")
         effects = self._tree.exchange(parent, name, other_parent, other_name)
         self._state.report(effects)

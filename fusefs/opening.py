@@ -112,17 +112,17 @@ class Opening:
         if not for_reading:
             self._check_room()
         if writers is not None:
-            removed = None if writers.expects(pid) else writers.removed_by(pid)
+            removed = None if writers.expects(pid) else writers.openings.removed_by(pid)
             if removed is not None:
                 return self._open_removed(writers, removed, flags, caller)
             if for_reading:
-                own = writers.held_copy(pid) if writers.base is None else None
+                own = writers.openings.held_copy(pid) if writers.base is None else None
                 if own is None:
                     # It was expected to write, and reads: it is to find what is published.
                     writers.expected.pop(pid, None)
                     raise StaleError
                 return self._peek(writers, own, flags, caller)
-            if not writers.expects(pid) and not writers.held_by(pid):
+            if not writers.expects(pid) and not writers.openings.held_by(pid):
                 raise StaleError
             try:
                 return self._open_private(writers, flags, caller)
@@ -228,7 +228,7 @@ class Opening:
         Not one whose process removed the name, nor one that started from an object which the name has lost since. Two
         handles that append are two appends, but one that does not works on what its process has appended.
         """
-        mine = None if owner is None else writers.own_copy(owner.pid)
+        mine = None if owner is None else writers.openings.own_copy(owner.pid)
         if mine is not None and mine.how is how is How.APPEND:
             return None
         copy = mine or writers.edit

@@ -2,16 +2,19 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from fusefs.callers import lineage, process_of, started_at
 from fusefs.copies import PrivateCopy
 from fusefs.glances import in_time
+from fusefs.openfiles import holds
 
 _TAKEN_FOR_KNOWN_S = 1.0
 """For how long a number is taken for that of the same thread, once it was: to ask costs as much as a request."""
 _KNOWN_AT_MOST = 1000
+_SHOWN = 8
 
 
 class Opener(NamedTuple):
@@ -58,10 +61,32 @@ def written(files: Iterable[Opened]) -> list[PrivateCopy]:
 class Openings(list[Opened]):
     """What is open of one private inode, in the order in which it was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, ino: int, connection: int | None) -> None:
+        """`connection`: the minor number of the mount's device; other filesystems have files of the same numbers."""
         super().__init__()
+        self._ino = ino
+        self._connection = connection
+        self._shown: deque[int] = deque(maxlen=_SHOWN)
+        """The inode numbers that fstat(2) has shown on these last.
+
+        /proc shows the last of them, or one of the last where some asked at once: each fsync(2) may bring a new one.
+        """
+        self.parted = False
+        """Others have the same private inode and another name, or had (see fusefs.parting)."""
         self._known_until: dict[int, float] = {}
         """Up to when a number is known to be that of the thread or process which opened all these."""
+
+    def beside(self) -> "Openings":
+        """Those of others who have the same inode and part from these; none yet."""
+        parted = Openings(self._ino, self._connection)
+        parted._shown.extend(self._shown)
+        parted.parted = self.parted = True
+        return parted
+
+    def note_shown(self, ino: int) -> None:
+        """fstat(2) is about to show this inode number."""
+        if ino not in self._shown:
+            self._shown.append(ino)
 
     @property
     def copies(self) -> list[PrivateCopy]:
@@ -108,6 +133,52 @@ class Openings(list[Opened]):
             self._known_until = {known: until for known, until in self._known_until.items() if until > now}
             self._known_until[number] = now + _TAKEN_FOR_KNOWN_S
         return [file for file in files if file.by.at >= began]
+
+    # Whose file is meant
+
+    def held_by(self, pid: int) -> bool:
+        """Whether the caller's process has a file of this private inode open, and did not remove its name."""
+        return self.held_copy(pid) is not None
+
+    def held_copy(self, pid: int) -> PrivateCopy | None:
+        """What the caller's process writes to the name, which it has not removed."""
+        copy = self.own_copy(pid) if self._is_open_in(pid) else None
+        return None if copy is None or copy.unlinked else copy
+
+    def _is_open_in(self, pid: int) -> bool:
+        # A number that is shown for a published object as well is that of readers, too.
+        inos = {self._ino, *self._shown}
+        return bool(self.of(pid)) or holds(pid, inos, for_writing=bool(self._shown), connection=self._connection)
+
+    def removed_by(self, pid: int) -> PrivateCopy | None:
+        """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""
+        if not any(copy.unlinked for copy in self.copies):
+            return None
+        copy = self.own_copy(pid)
+        return copy if copy is not None and copy.unlinked and self._is_open_in(pid) else None
+
+    def copies_of(self, pid: int) -> list[PrivateCopy]:
+        """The copies that one who has this inode open writes; none where that cannot be told."""
+        return written(self.files_of(pid))
+
+    def files_of(self, pid: int) -> list[Opened]:
+        """What one has open who has this inode open: what its process opened, or the nearest ancestor that opened any.
+
+        There is nothing to find out where all have one file open.
+        """
+        if not self.parted and not self.differ:
+            return self
+        return self.of_family(pid) or self.left_to(pid)
+
+    def left_to(self, pid: int) -> list[Opened]:
+        """What was opened by processes that are gone, for who inherited it and has nothing to do with the others."""
+        left = self.orphans(pid)
+        return left if left and self._is_open_in(pid) else []
+
+    def own_copy(self, pid: int) -> PrivateCopy | None:
+        """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
+        own = written(self.of(pid)) or self.copies_of(pid)
+        return own[-1] if own else None
 
 
 def _is_gone(opener: Opener) -> bool:

@@ -17,10 +17,10 @@ def part(state: MountState, writers: Writers, pid: int) -> Writers | None:
 
     None where nothing is its own.
     """
-    own = {*writers.copies_of(pid)}
+    own = {*writers.openings.copies_of(pid)}
     if not own:
         return None
-    if own >= {*writers.opened_by.copies}:
+    if own >= {*writers.openings.copies}:
         return writers
     parted = state.writers.begin_beside(writers)
     parted.file = replace(writers.file)
@@ -31,13 +31,13 @@ def part(state: MountState, writers: Writers, pid: int) -> Writers | None:
 def rejoin(state: MountState, parted: Writers, writers: Writers) -> None:
     """The rename failed: all is as it was. Where the others are gone by now, the name is that of those who parted."""
     if parted is not writers and state.writers.at(parted.parent, parted.name) is writers:
-        hand_over(parted, writers, {file.copy for file in parted.opened_by if file.copy is not None})
+        hand_over(parted, writers, {file.copy for file in parted.openings if file.copy is not None})
         state.writers.end(parted)
 
 
 def hand_over(source: Writers, target: Writers, copies: Collection[PrivateCopy]) -> None:
     """Copies, and whoever has them open, are among other writers from now on."""
-    for handle in [*source.opened_by]:
+    for handle in [*source.openings]:
         if isinstance(handle, WriteHandle | PeekHandle) and handle.copy in copies:
             handle.writers = target
             source.note_release(handle)

@@ -298,5 +298,5 @@ class Publication:
             handle = KeptHandle(kept, peek)
             self._state.handles.replace(number, handle)
             peek.writers.note_release(peek)
-            peek.writers.opened_by.append(handle)
+            peek.writers.openings.append(handle)
             copy.peeks -= 1

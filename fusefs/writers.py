@@ -9,19 +9,16 @@ one for all handles that edit the value in place.
 """
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
 from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
 from fusefs.copies import File, PrivateCopy
-from fusefs.openfiles import holds
 from fusefs.openings import Opened, Openings, written
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
-_SHOWN = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -34,21 +31,14 @@ class Writers:
     name: bytes
     base: Node | None
     """What the name stood for when it was opened, or was last published as; None for a new name."""
-    connection: int | None
-    """The minor number of the mount's device: other filesystems have files of the same inode numbers."""
     file: File
     """What has the name, or is to have it: those who open it from now on write this one."""
+    openings: Openings
     handles: int = 0
     changed_ns: int = field(default_factory=time.time_ns)
     """When the value was changed last."""
     touched_ns: int = 0
     """When the attributes were changed last."""
-    opened_by: Openings = field(default_factory=Openings)
-    shown: deque[int] = field(default_factory=lambda: deque(maxlen=_SHOWN))
-    """The inode numbers that fstat(2) has shown on its descriptors last.
-
-    /proc shows the last of them, or one of the last where some asked at once: each fsync(2) may bring a new one.
-    """
     expected: dict[int, float] = field(default_factory=dict)
     """The threads that were told to look the name up again in order to write, and until when they are waited for."""
     truncating: int = 0
@@ -60,8 +50,6 @@ class Writers:
     """Another process put the name while these were making it."""
     renamed: bool = False
     """The new name was renamed by who writes it: what O_EXCL claimed was the old one."""
-    parted: bool = False
-    """Others have the same private inode and another name, or had (see fusefs.parting)."""
     several: bool = False
     """The inode stands for several files, or stood: what the kernel checked may be another than the one it is about."""
     entry_cached: bool = False
@@ -74,62 +62,12 @@ class Writers:
     def expects(self, pid: int) -> bool:
         return pid in self.expected
 
-    def held_by(self, pid: int) -> bool:
-        """Whether the caller's process has a file of this private inode open, and did not remove its name."""
-        return self.held_copy(pid) is not None
-
-    def held_copy(self, pid: int) -> PrivateCopy | None:
-        """What the caller's process writes to the name, which it has not removed."""
-        copy = self.own_copy(pid) if self._is_open_in(pid) else None
-        return None if copy is None or copy.unlinked else copy
-
-    def _is_open_in(self, pid: int) -> bool:
-        # A number that is shown for a published object as well is that of readers, too.
-        inos = {self.ino, *self.shown}
-        return bool(self.opened_by.of(pid)) or holds(
-            pid, inos, for_writing=bool(self.shown), connection=self.connection
-        )
-
-    def removed_by(self, pid: int) -> PrivateCopy | None:
-        """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""
-        if not any(copy.unlinked for copy in self.opened_by.copies):
-            return None
-        copy = self.own_copy(pid)
-        return copy if copy is not None and copy.unlinked and self._is_open_in(pid) else None
-
-    def copies_of(self, pid: int) -> list[PrivateCopy]:
-        """The copies that one who has this inode open writes; none where that cannot be told."""
-        return written(self._files_of(pid))
-
-    def _files_of(self, pid: int) -> list[Opened]:
-        """What one has open who has this inode open: what its process opened, or the nearest ancestor that opened any.
-
-        There is nothing to find out where all have one file open.
-        """
-        if not self.parted and not self.opened_by.differ:
-            return self.opened_by
-        return self.opened_by.of_family(pid) or self.left_to(pid)
-
-    def left_to(self, pid: int) -> list[Opened]:
-        """What was opened by processes that are gone, for who inherited it and has nothing to do with the others."""
-        left = self.opened_by.orphans(pid)
-        return left if left and self._is_open_in(pid) else []
-
-    def own_copy(self, pid: int) -> PrivateCopy | None:
-        """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
-        own = written(self.opened_by.of(pid)) or self.copies_of(pid)
-        return own[-1] if own else None
-
     def only_reads(self, pid: int) -> bool:
         """Whether all that the caller's process has open of this inode is a value that it has published already."""
-        if pid in self.expected or all(file.copy for file in self.opened_by) or written(self.opened_by.of(pid)):
+        if pid in self.expected or all(file.copy for file in self.openings) or written(self.openings.of(pid)):
             return False
-        files = self._files_of(pid)
+        files = self.openings.files_of(pid)
         return bool(files) and not any(file.copy for file in files)
-
-    def copy_of(self, pid: int) -> PrivateCopy | None:
-        """`own_copy`; that of whoever opened or wrote last, if there is none."""
-        return self.own_copy(pid) or self.last or self.edit
 
     @property
     def idle(self) -> bool:
@@ -149,7 +87,7 @@ class Writers:
         With more it has to ask, because each may have a copy of its own; and where the name stands for a value that is
         edited, to be told the number of that (see `as_shown`).
         """
-        if self.parted or len(self.opened_by) + len(self.expected) > 1:
+        if self.openings.parted or len(self.openings) + len(self.expected) > 1:
             return 0.0
         return 1.0 if self.base is None or self.truncating in self.expected else 0.0
 
@@ -194,24 +132,26 @@ class Writers:
         )
 
     def _only_expects(self, pid: int) -> bool:
-        return pid in self.expected and not written(file for file in self.opened_by if file.by.thread == pid)
+        return pid in self.expected and not written(file for file in self.openings if file.by.thread == pid)
 
     def _shown_copy(self, pid: int, otherwise: PrivateCopy | None) -> PrivateCopy | None:
         if self._only_expects(pid):
             return otherwise
         # Or what it reads only: nobody writes that any more.
-        return self.own_copy(pid) or next((file.copy for file in self._files_of(pid) if file.copy), otherwise)
+        return self.openings.own_copy(pid) or next(
+            (file.copy for file in self.openings.files_of(pid) if file.copy), otherwise
+        )
 
     def file_of(self, pid: int) -> File:
         """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
-        copies = self.opened_by.copies
+        copies = self.openings.copies
         if pid in self.expected or all(copy.file is self.file for copy in copies):
             return self.file
-        return (self.copy_of(pid) or copies[-1]).file
+        return (self.openings.own_copy(pid) or self.last or self.edit or copies[-1]).file
 
     def own_file(self, pid: int) -> File:
         """What a thread changes that names a file by its descriptor: one that it has open, rather than one to come."""
-        own = self.own_copy(pid)
+        own = self.openings.own_copy(pid)
         return self.file_of(pid) if own is None else own.file
 
     def _times(self, file: File, last: PrivateCopy | None) -> tuple[int, int, int]:
@@ -236,11 +176,11 @@ class Writers:
 
     def note_open(self, file: Opened) -> None:
         self.handles += 1
-        self.opened_by.append(file)
+        self.openings.append(file)
 
     def note_release(self, file: Opened) -> None:
         self.handles -= 1
-        self.opened_by.remove(file)
+        self.openings.remove(file)
 
     def as_shown(self, pid: int) -> Node:
         """The private inode as fstat(2) is to show it: to who edits in place, with the number of the published object.
@@ -255,8 +195,7 @@ class Writers:
             return node
         if self._shown_copy(pid, self.edit) is not self.edit:
             return node
-        if self.base.ino not in self.shown:
-            self.shown.append(self.base.ino)
+        self.openings.note_shown(self.base.ino)
         return node._replace(ino=self.base.ino)
 
     @property

@@ -53,7 +53,7 @@ class WriterTable:
         """Give a name that nobody writes a private inode."""
         ino = self._store.contents.numbers.take()
         file = File(mode, uid, gid, None if base is None else base.xattrs)
-        writers = Writers(ino, parent, name, base, self.connection, file)
+        writers = Writers(ino, parent, name, base, file, Openings(ino, self.connection))
         self._by_name[parent, name] = writers
         self._by_ino[ino] = [writers]
         self._living.setdefault((parent, name), []).append(writers)
@@ -62,9 +62,9 @@ class WriterTable:
 
     def begin_beside(self, writers: Writers) -> Writers:
         """Further writers with the same private inode, who are nowhere found by the name."""
-        parted = replace(writers, opened_by=Openings(), shown=writers.shown.copy(), expected={}, handles=0)
+        parted = replace(writers, openings=writers.openings.beside(), expected={}, handles=0)
         parted.edit = parted.last = None
-        parted.parted = writers.parted = parted.several = writers.several = True
+        parted.several = writers.several = True
         self._by_ino[writers.ino].append(parted)
         self._pin(parted)
         return parted
@@ -99,7 +99,7 @@ class WriterTable:
         """
         same = next((file for file in files if file.is_like(node)), None)
         file = same or File(node.mode, node.uid, node.gid, node.xattrs)
-        for copy in {*writers.opened_by.copies}:
+        for copy in {*writers.openings.copies}:
             own = copy.file is file or file is writers.file
             if copy.how is How.APPEND and (seen or not own) and not copy.may_join(node):
                 self.set_apart(writers, copy)
@@ -221,7 +221,7 @@ class WriterTable:
 def _nearest(parted: list[Writers], pid: int) -> Writers:
     """Those in which a thread's process opened something, or the nearest ancestor that did."""
     for process in lineage(pid):
-        near = [writers for writers in parted if writers.opened_by.of_process(process)]
+        near = [writers for writers in parted if writers.openings.of_process(process)]
         if near:
-            return next((writers for writers in near if writers.copies_of(pid)), near[0])
-    return next((writers for writers in parted if writers.left_to(pid)), parted[0])
+            return next((writers for writers in near if writers.openings.copies_of(pid)), near[0])
+    return next((writers for writers in parted if writers.openings.left_to(pid)), parted[0])

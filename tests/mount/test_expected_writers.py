@@ -59,10 +59,10 @@ async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery:
         writers = state.writers.at(parent, b"k")
         assert writers is not None
         first, second, third = (handle.copy for handle in state.handles.writers())
-        assert writers.opened_by.copies == [first, second, third]
-        assert [file.copy for file in writers.opened_by.of(GONE.pid)] == [first, third]
-        assert writers.own_copy(GONE.pid) is third
-        assert writers.own_copy(WRITER.pid) is second
+        assert writers.openings.copies == [first, second, third]
+        assert [file.copy for file in writers.openings.of(GONE.pid)] == [first, third]
+        assert writers.openings.own_copy(GONE.pid) is third
+        assert writers.openings.own_copy(WRITER.pid) is second
 
 
 @pytest.mark.trio
@@ -82,5 +82,5 @@ async def test_the_numbers_that_it_was_shown_are_not_kept_for_ever(tmp_path: Pat
         for _ in range(100):
             writers.edit.touch()
             await Publication(state).publish_now(writers, writers.edit)
-            assert writers.as_shown(WRITER.pid).ino == node(store, APP, b"k").ino in writers.shown
-        assert len(writers.shown) < 10
+            assert writers.as_shown(WRITER.pid).ino == node(store, APP, b"k").ino in writers.openings._shown
+        assert len(writers.openings._shown) < 10
