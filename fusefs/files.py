@@ -14,6 +14,7 @@ from fusefs.openers import Openers
 from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.reading import ReadAhead
+from fusefs.releasing import Releasing
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
@@ -24,6 +25,7 @@ class Files:
     def __init__(self, state: MountState, opening: Opening, publication: Publication) -> None:
         self._state = state
         self._publication = publication
+        self._releasing = Releasing(state, publication)
         self._opening = opening
         self._readahead = ReadAhead(state)
         self._openers = Openers()
@@ -216,9 +218,9 @@ class Files:
         """The last descriptor is closed."""
         handle = self._state.handles.pop(number)
         if isinstance(handle, WriteHandle):
-            self._publication.release(handle)
+            self._releasing.release(handle)
         elif isinstance(handle, PeekHandle):
-            self._publication.release_peek(handle)
+            self._releasing.release_peek(handle)
         elif isinstance(handle, ReadHandle):
             if isinstance(handle, KeptHandle):
                 handle.writers.openings.remove(handle)

@@ -3,12 +3,12 @@
 import logging
 
 from engine.catalog.puts import How
-from engine.errors import FAULTS, StoreError
+from engine.errors import StoreError
 from engine.model import Node
 from engine.publishing import Published
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
-from fusefs.handles import KeptHandle, PeekHandle, WriteHandle
+from fusefs.handles import WriteHandle
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState
 from fusefs.writers import Writers
@@ -127,7 +127,7 @@ class Publication:
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
         if not copy.to_be_published:
-            self._give_up(writers, copy)
+            self.give_up(writers, copy)
             return None
         # The private inode becomes the published one, unless others go on writing to it.
         ino = writers.ino if last else self._state.store.contents.numbers.take()
@@ -200,60 +200,7 @@ class Publication:
             log.error("a value that was not published could not be deleted yet: %s", error)
         copy.has_intent = False
 
-    def release(self, handle: WriteHandle) -> None:
-        """At RELEASE: publish the copy with its last handle, and end the private inode with its last copy.
-
-        Nobody waits for the answer: what goes wrong can only be told to the log. And the kernel sends a dozen only
-        before it has answers, so it has them at once where a thread is to be waited for.
-        """
-        writers, copy = handle.writers, handle.copy
-        writers.note_release(handle)
-        copy.holders -= 1
-        self.forget_victims(handle)
-        if handle.changed:
-            copy.unfinished |= handle.left_unfinished
-            copy.finished |= not handle.left_unfinished
-        if not copy.holders:
-            if writers.edit is copy:
-                writers.edit = None
-            # Not prepared: a write after the last FLUSH, as by a process that was handed the descriptor.
-            ready = copy.prepared or not copy.to_be_published or copy.spool.settles_at_once
-            now = ready and not copy.spool.busy
-            self._state.background.now_or_later(self._finish(writers, copy, later=now), now=now)
-        elif not writers.handles and not writers.expected:
-            self._state.writers.end(writers)
-
-    async def _finish(self, writers: Writers, copy: PrivateCopy, *, later: bool) -> None:
-        """`later`: as in `publish`, which is for requests: behind them nobody settles."""
-        try:
-            await copy.spool.idle()
-            if copy.to_be_published and not copy.prepared:
-                await copy.spool.settle(patiently=True)
-            # Only now: somebody may have opened the private inode meanwhile. Who only reads this value there may stay.
-            last = writers.handles == copy.peeks and not writers.expected and not self._state.is_open(writers.ino)
-            # And the kernel may hold the attributes of another file for it.
-            last = last and not writers.several
-            self._state.writers.look_at_name(writers, copy)
-            published = self.publish(writers, copy, last=last, later=later)
-            if published is not None:
-                self._keep_for_peeking(copy, published.node)
-                if writers.handles or writers.expected:
-                    self._state.writers.rebase(writers, published.node, copy.file, writers.file)
-        except Exception as error:
-            unexpected = not isinstance(error, StoreError)
-            if copy.has_intent and (unexpected or isinstance(error, FAULTS)):
-                log.error("a value for inode %d is published later: %s", writers.ino, error, exc_info=unexpected)
-                self._publisher.publish_later(writers.put(copy, writers.ino), writers.ino, copy.number)
-                copy.has_intent = False
-            else:
-                said = "a value for inode %d was acknowledged and could not be published: %s"
-                log.error(said, writers.ino, error, exc_info=unexpected)
-                self._give_up(writers, copy)
-        self._end(writers, copy)
-        if not writers.handles and not writers.expected:
-            self._state.writers.end(writers)
-
-    def _give_up(self, writers: Writers, copy: PrivateCopy) -> None:
+    def give_up(self, writers: Writers, copy: PrivateCopy) -> None:
         """Its last writer is gone, and it is not published; who reads it by its name has it for as long as open."""
         if not copy.peeks:
             copy.given_up = True
@@ -265,38 +212,3 @@ class Publication:
             self.withdraw(writers, copy)
         except StoreError as error:
             log.error("a value that was given up could not be taken back yet: %s", error)
-
-    def release_peek(self, handle: PeekHandle) -> None:
-        """At RELEASE of who only read what its own process was writing."""
-        writers, copy = handle.writers, handle.copy
-        writers.note_release(handle)
-        copy.peeks -= 1
-        if not copy.peeks and not copy.holders:
-            if copy.given_up:
-                self.abandon(writers, copy)
-            self._end(writers, copy)
-        if writers.idle:
-            self._state.writers.end(writers)
-
-    def _end(self, writers: Writers, copy: PrivateCopy) -> None:
-        """Nobody writes or reads a copy any more."""
-        if copy.peeks:
-            return
-        copy.spool.draft.close()
-        if writers.last is copy:
-            writers.last = None
-        self._state.writers.let_go(copy)
-
-    def _keep_for_peeking(self, copy: PrivateCopy, node: Node) -> None:
-        """Who reads a new name of its own goes on reading what was published of it."""
-        if copy.how is How.IF_ABSENT and node.size:
-            return  # nothing was: the name had another value already
-        for number, peek in self._state.handles.peeking(copy):
-            # The kernel goes on knowing it by the private inode, whatever number the value was published under.
-            kept = node._replace(ino=peek.writers.ino)
-            self._state.opened(kept)
-            handle = KeptHandle(kept, peek)
-            self._state.handles.replace(number, handle)
-            peek.writers.note_release(peek)
-            peek.writers.openings.append(handle)
-            copy.peeks -= 1

@@ -19,6 +19,7 @@ from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.pulse import Pulse
+from fusefs.releasing import Releasing
 from fusefs.scope import Scope
 from fusefs.state import MountState
 from fusefs.writers import Writers
@@ -70,13 +71,13 @@ async def test_nothing_for_the_only_writer(state: MountState, looked_at: list[st
     writers = create(state, caller)
     Namespace(state, Publication(state)).lookup(writers.parent, b"k", caller.pid)
     assert writers.as_shown(caller.pid).size == 0
-    opening, publication = Opening(state), Publication(state)
+    opening, releasing = Opening(state), Releasing(state, Publication(state))
     peek = state.handles.pop(opening.open(writers.ino, os.O_RDONLY, caller))
     put = state.handles.pop(opening.open(writers.ino, os.O_WRONLY, caller))
     assert isinstance(peek, PeekHandle)
     assert isinstance(put, WriteHandle)
-    publication.release(put)
-    publication.release_peek(peek)
+    releasing.release(put)
+    releasing.release_peek(peek)
     assert looked_at == []
 
 
