@@ -18,10 +18,7 @@ class Workplace:
     def __init__(self, beside: Path) -> None:
         """Make one in a directory, where those that were left go. Raises OSError."""
         _remove_left(beside)
-        self._path = Path(tempfile.mkdtemp(prefix=_NAMES, dir=beside))
-        self._fd = _open(self._path)
-        with suppress(OSError):  # a filesystem without locks: then none that was left is removed
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._path, self._fd = _make(beside)
 
     def file(self, ending: str) -> Path:
         """The path of a file in it."""
@@ -34,6 +31,19 @@ class Workplace:
                 _remove(self._path, self._fd)
         finally:
             os.close(self._fd)
+
+
+def _make(beside: Path) -> tuple[Path, int]:
+    """A place that is held. Raises OSError."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_NAMES, dir=beside))
+        with suppress(FileNotFoundError):  # another began here, and took it for one that was left
+            fd = _open(path)
+            with suppress(OSError):  # a filesystem without locks: then none that was left is removed
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():
+                return path, fd
+            os.close(fd)
 
 
 def _open(path: Path) -> int:

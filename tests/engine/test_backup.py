@@ -229,6 +229,27 @@ def closing_workplace(beside: Path) -> Iterator[Workplace]:
         place.remove()
 
 
+@pytest.mark.parametrize("when", [0, 1], ids=["before it is opened", "before it is held"])
+def test_two_that_begin_at_once(target: Path, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+    """The place of one, not held yet, looks to the other like one that was left."""
+    made, opened = [], os.open
+
+    def removed_meanwhile(path: Path, *arguments: int, **options: int) -> int:
+        made.append(path)
+        if len(made) > 1:
+            return opened(path, *arguments, **options)
+        fd = opened(path, *arguments, **options) if when else -1
+        path.rmdir()
+        return fd if when else opened(path, *arguments, **options)
+
+    monkeypatch.setattr("engine.workplaces.os.open", removed_meanwhile)
+    place = Workplace(target.parent)
+    assert len(made) == 2
+    place.file("").touch()
+    place.remove()
+    assert list(target.parent.glob("backup*")) == []
+
+
 def test_what_cannot_be_copied(stores: Stores, target: Path) -> None:
     with pytest.raises(OpenError):
         copy(stores, target)
