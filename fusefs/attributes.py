@@ -55,22 +55,26 @@ class NodeAttributes:
 
     async def ask(self, ino: int, pid: int) -> tuple[Node, float]:
         """As `get`, for who may have come here by the path of a run that has just expired."""
-        if self._state.kernel.leaves(ino):
-            await self._have_path_looked_up(ino)
+        await self._have_path_looked_up(ino, pid)
         return self.get(ino, pid)
 
-    async def _have_path_looked_up(self, ino: int) -> None:
-        """Raise StaleError. The kernel asks again where there was no path: for a working directory, which may go on."""
-        await self._state.kernel.wait_until_left(ino)
-        raise StaleError
+    async def _have_path_looked_up(self, ino: int, pid: int) -> None:
+        """Raise StaleError where the kernel may have come by a path that is gone: it looks for that again, once.
+
+        Where it was told so before, for this or for a file there, it fails with ESTALE. So it is answered then: what it
+        has looked up since is newer than what it is answered. Where there was no path, for a working directory, it just
+        asks again.
+        """
+        kernel = self._state.kernel
+        if kernel.leaves(ino) and not self._state.writers.comes_again(pid) and await kernel.send_back(ino, pid):
+            raise StaleError
 
     async def set(
         self, ino: int, attributes: Attributes, size: int | None, handle: int | None, caller: Caller
     ) -> tuple[Node, float]:
         """Set attributes, and the size where one is given. Returns as `get`. Raises StaleError and StoreError."""
         self._state.scope.check_change(ino)
-        if self._state.kernel.leaves(ino):
-            await self._have_path_looked_up(ino)
+        await self._have_path_looked_up(ino, caller.pid)
         writers = self._writers_of(ino, caller.pid)
         if size is not None:
             await self._set_size(ino, writers, size, handle, caller)

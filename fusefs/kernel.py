@@ -32,6 +32,7 @@ _THREADS = 100
 """For how many directories are waited at once."""
 _AT_ONCE = 64
 """How many names of a directory one thread has the kernel forget."""
+_SENT_BACK_AT_MOST = 1000
 _READ_AHEAD_KIB = 1024
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class KernelCache:
         """The directories of which it may have the attributes as they are."""
         self._leaving: dict[int, trio.Event] = {}
         """Those that are gone, whose names it may still have: what tells when it has not any more."""
+        self._sent_back: dict[int, int] = {}
+        """The threads that were sent back from one of those. Who has a path does not come again: it is gone by then."""
 
     def looked_up(self, ino: int, *, cached: bool) -> None:
         """The kernel was told of an inode; `cached`: under a name that it keeps."""
@@ -127,10 +130,20 @@ class KernelCache:
         """Whether the kernel may still lead to this directory by a path, although that is gone."""
         return ino in self._leaving and not self._leaving[ino].is_set()
 
-    async def wait_until_left(self, ino: int) -> None:
-        """Wait until it does not any more. Not for long: the caller may hold the lock that this takes (rename)."""
+    async def send_back(self, ino: int, thread: int) -> bool:
+        """Whether a thread that was led to a directory that leaves is to come back by its path, if it has one: once.
+
+        Until the directory has left, but not for long: the caller may hold the lock that this takes (rename).
+        """
+        if self._sent_back.pop(thread, 0) == ino:
+            return False
+        if thread:  # else it is one that we cannot tell from others
+            if len(self._sent_back) == _SENT_BACK_AT_MOST:
+                self._sent_back.clear()
+            self._sent_back[thread] = ino
         with trio.move_on_after(_LEAVING_AT_MOST_S):
             await self._leaving[ino].wait()
+        return True
 
     async def run(self) -> None:
         """Carry out what is to be dropped soon, for as long as the mount is there."""

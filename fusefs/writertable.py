@@ -83,8 +83,12 @@ class WriterTable:
 
         It may look it up twice, and find two different objects.
         """
+        return node is not None and node.kind == Kind.OBJECT and self.comes_again(pid)
+
+    def comes_again(self, pid: int) -> bool:
+        """Whether a thread was told to look a name up again, and has not opened anything since."""
         until = self._repeating.get(pid) if self._repeating else None
-        return until is not None and node is not None and node.kind == Kind.OBJECT and until > time.monotonic()
+        return until is not None and until > time.monotonic()
 
     def opens(self, pid: int) -> None:
         """A thread has arrived where it was expected, or does something else now."""

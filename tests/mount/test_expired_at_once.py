@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from engine import open_store
+from engine.config import ObjectStoreSettings
+from engine.model import RUNS_INO
+from fusefs.attributes import NodeAttributes
+from fusefs.files import Files
+from fusefs.opening import Opening
+from fusefs.publication import Publication
+from fusefs.pulse import Pulse
+from fusefs.scope import Scope
+from fusefs.state import MountState, StaleError
 from tests.conftest import MakeMount
 from tests.support import mounting
 from tests.support.mounting import MountedStore
@@ -19,12 +30,13 @@ pytestmark = pytest.mark.mount
 
 # The kernel is asked to forget a name as late as a thread may come to that on a busy machine.
 LATE = """
+import os
 import time
 from fusefs import kernel
 from fusefs.cli import main
 
 def late(parent, name, invalidate=kernel._invalidate):
-    time.sleep(0.7)
+    time.sleep(float(os.environ.get('LATE_S', '0.7')))
     invalidate(parent, name)
 
 kernel._invalidate = late
@@ -76,6 +88,46 @@ def test_nothing_finds_it(late: MountedStore, other: Other, asked: str) -> None:
     with refused(errno.ENOENT):
         other(asked)
     assert listed(late.run) == ["2", "3"]
+
+
+@pytest.fixture
+def very_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later than anybody waits for, also twice."""
+    monkeypatch.setenv("LATE_S", "4")
+
+
+@pytest.mark.usefixtures("very_late")
+@pytest.mark.parametrize("asked", [ASKED["stat"], ASKED["what is in it"]], ids=["stat", "what is in it"])
+def test_nothing_finds_it_although_it_is_there_for_long(late: MountedStore, other: Other, asked: str) -> None:
+    other("os.stat(path + '/d/k')", path=f"{late.run}/1")
+    start_two(late)
+    for _ in range(2):
+        with refused(errno.ENOENT):
+            other(asked)
+
+
+@pytest.mark.usefixtures("very_late")
+def test_who_is_in_it_for_long_goes_on(late: MountedStore, other: Other) -> None:
+    other("os.chdir(path)", path=late.run / "1")
+    start_two(late)
+    for _ in range(2):
+        assert other("os.stat('.')")
+
+
+@pytest.mark.trio
+async def test_who_was_sent_back_by_an_open_is_not_again(tmp_path: Path) -> None:
+    """The kernel looks a path up again once; what comes then is told to the program, which knows no ESTALE."""
+    with open_store(ObjectStoreSettings(path=str(tmp_path / "objects.db"))) as store:
+        state, thread = MountState(store, Scope(), Pulse(60, lambda: None)), 12345
+        run = store.tree.make_directory(RUNS_INO, b"1", 0o755, 0, 0)[0]
+        state.kernel.looked_up(run.ino, cached=True)
+        opening = Opening(state)
+        attributes = NodeAttributes(state, opening, Files(state, opening, Publication(state)))
+        state.kernel.drop_tree_soon(RUNS_INO, b"1", run.ino)
+        with pytest.raises(StaleError), trio.fail_after(5):
+            await attributes.ask(run.ino, thread + 1)
+        state.writers.expect(thread)
+        assert (await attributes.ask(run.ino, thread))[0] == run
 
 
 def test_who_is_in_it_goes_on(late: MountedStore, other: Other) -> None:
