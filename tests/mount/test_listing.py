@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from engine import ScopeName, Store
-from engine.model import NodeRow
+from engine.model import RUNS_INO, NodeRow
 from fusefs.kernel import LONG_S
 from fusefs.listings import _KEPT as KEPT
 from fusefs.listings import DirectoryHandle, Listings
@@ -264,10 +264,10 @@ def test_a_directory_that_is_closed_keeps_nothing(store: Store, names: Namespace
     assert names._listings._kept == 0
 
 
-def test_the_kernel_is_not_to_keep_what_has_expired(store: Store, names: Namespace) -> None:
-    """It is there until it is deleted, piece by piece."""
+def test_what_has_expired_is_not_listed(store: Store, names: Namespace) -> None:
+    """It is there until it is deleted, piece by piece, and found by no name."""
     put(store, *many(3))
     number = names.open_directory(directory(store, RUN))
     assert [seconds for _, seconds, _ in names.entries(number, 0)] == [0, 0, LONG_S]
-    names._state._sweep(directory(store, RUN))
-    assert [seconds for _, seconds, _ in names.entries(number, 0)] == [0, 0, 0]
+    names._state._sweep(RUNS_INO, RUN.name, directory(store, RUN))
+    assert [(rows[0].name, seconds) for rows, seconds, _ in names.entries(number, 0)] == [(b".", 0.0), (b"..", 0.0)]
