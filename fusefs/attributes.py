@@ -63,10 +63,11 @@ class NodeAttributes:
 
         Where it was told so before, for this or for a file there, it fails with ESTALE. So it is answered then: what it
         has looked up since is newer than what it is answered. Where there was no path, for a working directory, it just
-        asks again.
+        asks again; but not for a descriptor, which opendir(3) does.
         """
-        kernel = self._state.kernel
-        if kernel.leaves(ino) and not self._state.writers.comes_again(pid) and await kernel.send_back(ino, pid):
+        if not self._state.kernel.leaves(ino) or self._state.writers.comes_again(pid):
+            return
+        if not self._state.handles.has_directory(ino, pid) and await self._state.kernel.send_back(ino, pid):
             raise StaleError
 
     async def set(

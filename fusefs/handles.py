@@ -108,6 +108,11 @@ class HandleTable:
         handles = self._handles.items()
         return [(number, peek) for number, peek in handles if isinstance(peek, PeekHandle) and peek.copy is copy]
 
+    def has_directory(self, ino: int, thread: int) -> bool:
+        """Whether a thread has opened a directory, and has it open still."""
+        directories = (handle for handle in self._handles.values() if isinstance(handle, DirectoryHandle))
+        return any(directory.node.ino == ino and directory.opener == thread for directory in directories)
+
     def writers(self) -> Iterator[WriteHandle]:
         """All that is open for writing."""
         return (handle for handle in self._handles.values() if isinstance(handle, WriteHandle))

@@ -53,9 +53,11 @@ class DirectoryHandle:
     DOTS = (SELF, PARENT)
     _START = (0, SELF, PARENT)
 
-    def __init__(self, tree: Tree, node: Node, listings: "Listings") -> None:
+    def __init__(self, tree: Tree, node: Node, listings: "Listings", opener: int = 0) -> None:
+        """`opener`: the thread that opened it."""
         self._tree = tree
         self.node = node
+        self.opener = opener
         self._listings = listings
         self._page: _Page | None = None
         """What was given out last; all of a small directory, as it was when it was last listed from the start."""

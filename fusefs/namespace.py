@@ -79,14 +79,14 @@ class Namespace:
             return 0.0
         return LONG_S
 
-    def open_directory(self, ino: int) -> int:
+    def open_directory(self, ino: int, pid: int) -> int:
         """Begin to list a directory; one that was removed is empty. Raises StaleError and NotDirectoryError."""
         node = self._state.directory(ino)
         if node is None:
             raise StaleError
         if node.kind != Kind.DIRECTORY:
             raise NotDirectoryError("this is not a directory")
-        return self._state.handles.add(DirectoryHandle(self._tree, node, self._listings))
+        return self._state.handles.add(DirectoryHandle(self._tree, node, self._listings, pid))
 
     def close_directory(self, number: int) -> None:
         handle = self._state.handles.pop(number)

@@ -72,7 +72,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> int:
-        return self._names.open_directory(inode)
+        return self._names.open_directory(inode, ctx.pid)
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:

@@ -114,6 +114,13 @@ def test_who_is_in_it_for_long_goes_on(late: MountedStore, other: Other) -> None
         assert other("os.stat('.')")
 
 
+def test_who_has_it_open_goes_on(late: MountedStore, other: Other) -> None:
+    """opendir(3) asks for the attributes of what it has just opened, and the kernel does not ask again for those."""
+    other("runs = os.open(path, os.O_RDONLY | os.O_DIRECTORY)", path=late.run / "1")
+    start_two(late)
+    assert other("os.fstat(runs) and os.listdir(runs)") == []
+
+
 @pytest.mark.trio
 async def test_who_was_sent_back_by_an_open_is_not_again(tmp_path: Path) -> None:
     """The kernel looks a path up again once; what comes then is told to the program, which knows no ESTALE."""

@@ -257,7 +257,7 @@ def names(store: Store) -> Namespace:
 
 def test_a_directory_that_is_closed_keeps_nothing(store: Store, names: Namespace) -> None:
     put(store, *many(3))
-    number = names.open_directory(directory(store, RUN))
+    number = names.open_directory(directory(store, RUN), 0)
     assert len(list(names.entries(number, 0))) == 3
     assert names._listings._kept == 3
     names.close_directory(number)
@@ -267,7 +267,7 @@ def test_a_directory_that_is_closed_keeps_nothing(store: Store, names: Namespace
 def test_what_has_expired_is_not_listed(store: Store, names: Namespace) -> None:
     """It is there until it is deleted, piece by piece, and found by no name."""
     put(store, *many(3))
-    number = names.open_directory(directory(store, RUN))
+    number = names.open_directory(directory(store, RUN), 0)
     assert [seconds for _, seconds, _ in names.entries(number, 0)] == [0, 0, LONG_S]
     names._state._sweep(RUNS_INO, RUN.name, directory(store, RUN))
     assert [(rows[0].name, seconds) for rows, seconds, _ in names.entries(number, 0)] == [(b".", 0.0), (b"..", 0.0)]
