@@ -15,6 +15,7 @@ from engine.errors import (
 )
 from engine.model import RUNS_INO, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
+from fusefs.callers import Caller
 from fusefs.kernel import LONG_S
 from fusefs.listings import DirectoryHandle, Listings
 from fusefs.parting import part, rejoin
@@ -147,7 +148,7 @@ class Namespace:
         if writers is not None and writers.base is None:
             raise ExistsError("a writer has the name open to create it")
 
-    def require_own(self, uid: int, *names: tuple[int, bytes]) -> None:
+    def _require_own(self, uid: int, *names: tuple[int, bytes]) -> None:
         """In a sticky directory only its owner and a file's own remove or rename that. Raises NotPermittedError.
 
         The kernel has asked this of what it looked up last, and another mount may have put something else there.
@@ -160,18 +161,20 @@ class Namespace:
                 if node is not None and node.uid != uid:
                     raise NotPermittedError("it belongs to somebody else, and the directory is sticky")
 
-    def remove_directory(self, parent: int, name: bytes) -> None:
+    def remove_directory(self, parent: int, name: bytes, uid: int) -> None:
         """rmdir(2). Raises StoreError."""
+        self._require_own(uid, (parent, name))
         self._state.scope.check_change(parent)
         self._tree.remove_directory(parent, name)
 
-    def remove(self, parent: int, name: bytes, pid: int) -> None:
+    def remove(self, parent: int, name: bytes, caller: Caller) -> None:
         """unlink(2). A name that the caller's own process is writing is never published. Raises StoreError."""
+        self._require_own(caller.uid, (parent, name))
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
         writers = self._state.writers.at(parent, name)
-        if writers is not None and writers.openings.held_by(pid):
-            self._unlink_pending(writers, pid)
+        if writers is not None and writers.openings.held_by(caller.pid):
+            self._unlink_pending(writers, caller.pid)
             if self._tree.child(parent, name) is None:
                 return
         gone, effects = self._tree.remove(parent, name)
@@ -191,26 +194,27 @@ class Namespace:
             self._state.writers.detach(writers)
 
     async def rename(
-        self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool, pid: int
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, caller: Caller, *, replace: bool
     ) -> None:
         """rename(2). A new name that the caller's own process is writing is published by it. Raises StoreError.
 
         What other processes are writing there keeps the old name.
         """
+        self._require_own(caller.uid, (parent, name), (new_parent, new_name))
         if len(new_name) > PART_MAX_BYTES:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
         writers = self._state.writers.at(parent, name)
-        own = writers is not None and writers.openings.held_by(pid)
+        own = writers is not None and writers.openings.held_by(caller.pid)
         if writers is not None and own and self._tree.child(parent, name) is None:
-            await self._rename_pending(writers, new_parent, new_name, pid, replace=replace)
+            await self._rename_pending(writers, new_parent, new_name, caller.pid, replace=replace)
             return
         replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)
         if replaced is not None:
             self._state.retire(replaced)
         self._state.report(effects)
-        own_part = part(self._state, writers, pid) if writers is not None and own else None
+        own_part = part(self._state, writers, caller.pid) if writers is not None and own else None
         self._follow(parent, name, new_parent, new_name, own_part)
         self._state.note_gone(parent, name)
 
@@ -237,20 +241,22 @@ class Namespace:
         # The kernel moves its entry for the private inode along; it is asked about again at once.
         parted.entry_cached = False
 
-    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes, pid: int) -> None:
+    def exchange(self, parent: int, name: bytes, other_parent: int, other_name: bytes, caller: Caller) -> None:
         """renameat2(2) with RENAME_EXCHANGE. Raises StoreError.
 
         A new name that the caller is still writing is refused. Published first, it could evict what it is to be
         exchanged with. EINVAL is what filesystems without this flag say: who knows it goes on with a plain rename.
         """
+        names = (parent, name), (other_parent, other_name)
+        self._require_own(caller.uid, *names)
         self._state.scope.check_change(parent, other_parent)
-        for at in ((parent, name), (other_parent, other_name)):
+        for at in names:
             writers = self._state.writers.at(*at)
-            if writers is not None and self._tree.child(*at) is None and writers.openings.held_by(pid):
+            if writers is not None and self._tree.child(*at) is None and writers.openings.held_by(caller.pid):
                 raise InvalidError("a new name can be exchanged once it is closed, or after fsync")
         effects = self._tree.exchange(parent, name, other_parent, other_name)
         self._state.report(effects)
-        for at in ((parent, name), (other_parent, other_name)):
+        for at in names:
             self._note_moved_onto(*at)
 
     def _follow(self, parent: int, name: bytes, new_parent: int, new_name: bytes, own: Writers | None) -> None:

@@ -101,8 +101,7 @@ class Operations(pyfuse3.Operations):
     @handler
     @durable
     async def rmdir(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._names.require_own(ctx.uid, (parent, name))
-        self._names.remove_directory(parent, name)
+        self._names.remove_directory(parent, name, ctx.uid)
 
     @handler
     @durable
@@ -117,8 +116,7 @@ class Operations(pyfuse3.Operations):
     @handler
     @durable
     async def unlink(self, parent: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._names.require_own(ctx.uid, (parent, name))
-        self._names.remove(parent, name, ctx.pid)
+        self._names.remove(parent, name, caller(ctx))
 
     @handler
     @durable
@@ -133,12 +131,11 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
-        self._names.require_own(ctx.uid, (parent_old, name_old), (parent_new, name_new))
         if flags & pyfuse3.RENAME_EXCHANGE:
-            self._names.exchange(parent_old, name_old, parent_new, name_new, ctx.pid)
+            self._names.exchange(parent_old, name_old, parent_new, name_new, caller(ctx))
             return
         replace = not flags & pyfuse3.RENAME_NOREPLACE
-        await self._names.rename(parent_old, name_old, parent_new, name_new, replace=replace, pid=ctx.pid)
+        await self._names.rename(parent_old, name_old, parent_new, name_new, caller(ctx), replace=replace)
 
     @handler
     @durable
