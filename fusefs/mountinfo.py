@@ -9,6 +9,7 @@ FUSE_TYPE = "fuse.fusefs"
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _NUMBER = re.compile("[0-9]{1,10}")
+_FDINFO_BYTES = 4096
 _MOUNT_NUMBER = re.compile(rb"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
 
 
@@ -48,9 +49,17 @@ def mount_at(path: bytes) -> Mount | None:
 
 def mount_number(fd: int) -> int | None:
     """By what the kernel knows the mount that a descriptor is in: binds of one filesystem are mounts of their own."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-        found = _MOUNT_NUMBER.search(file.read())
+    found = _MOUNT_NUMBER.search(fdinfo(fd))
     return None if found is None else int(found[1])
+
+
+def fdinfo(fd: int) -> bytes:
+    """What is told of a descriptor of ours, mostly of the inode that it stands for. Raises OSError."""
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(info, _FDINFO_BYTES)
+    finally:
+        os.close(info)
 
 
 def resolved(mountpoint: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Collection
 
 from fusefs.glances import in_time
 from fusefs.mountapi import device_of
+from fusefs.mountinfo import fdinfo
 
 _INO = re.compile(rb"^ino:\s*(\d+)$", re.MULTILINE)
-_FDINFO_BYTES = 4096
 _LOOKED_AT_S = 0.01
 """For how long the files of a process are looked at, the lowest first: some 10 us for each."""
 
@@ -56,19 +56,11 @@ def _is_one_of(path: str, inos: Collection[int], connection: int | None) -> bool
         return False
     try:
         # Which filesystem it is on is asked of the inode: a table of mounts is as long as whoever made it likes.
-        return ino_in(_info(fd)) in inos and (connection is None or device_of(fd) == (0, connection))
+        return ino_in(fdinfo(fd)) in inos and (connection is None or device_of(fd) == (0, connection))
     except OSError:
         return False
     finally:
         os.close(fd)
-
-
-def _info(fd: int) -> bytes:
-    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(info, _FDINFO_BYTES)
-    finally:
-        os.close(info)
 
 
 def _is_for_writing(fd: os.DirEntry[str]) -> bool:
