@@ -22,6 +22,7 @@ import msgspec
 import engine.errors
 import fusefs.errors
 from engine.errors import StoreError
+from engine.sqlite.names import SQLITE_MAGIC
 from engine.trust import make_directory
 from fusefs.errors import MountError
 from fusefs.printable import printable
@@ -36,7 +37,6 @@ _INTRODUCTION_S = 5
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOG_MODE = 0o600
-_DATABASE = b"SQLite format 3\0"
 
 Serve = Callable[[Callable[[], None]], None]
 """Serves until the end, and calls its argument once when the mount is up."""
@@ -282,7 +282,7 @@ def _is_database(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):  # to read a FIFO would wait for its writer
             return False
         with open(path, "rb") as file:
-            return file.read(len(_DATABASE)) == _DATABASE
+            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
     except OSError:
         return False
 

@@ -16,6 +16,7 @@ from engine.sqlite import sums
 from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.database import Database
 from engine.sqlite.files import database_file
+from engine.sqlite.names import SQLITE_MAGIC
 
 APPLICATION_ID = 0x66757365
 VERSION = 4
@@ -109,8 +110,6 @@ _MIGRATIONS: dict[int, str] = {
 
 _ROOM = {0: (0, CHECKSUM_BYTES), 1: (CHECKSUM_BYTES,)}
 """By store.checksums, what a page may have reserved. A compaction that was interrupted has not noted what it did."""
-
-SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def check_file(path: Path) -> None:

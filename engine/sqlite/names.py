@@ -1,7 +1,9 @@
-"""The names of a store's files, for those who do not open one: SQLite is not loaded here."""
+"""How a store's files are called and known, for those who do not open one: SQLite is not loaded here."""
 
 import os
 
+SQLITE_MAGIC = b"SQLite format 3\0"
+"""How every database of SQLite begins."""
 SUFFIXES = ("", "-wal", "-shm", "-lock", "-data")
 
 

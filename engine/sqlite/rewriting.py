@@ -16,7 +16,8 @@ from engine import disk
 from engine.errors import UnavailableError
 from engine.sqlite.connecting import CHECKSUM_BYTES
 from engine.sqlite.files import PAGE_BYTES, database_file
-from engine.sqlite.migrations import APPLICATION_ID, SQLITE_MAGIC, VERSION
+from engine.sqlite.migrations import APPLICATION_ID, VERSION
+from engine.sqlite.names import SQLITE_MAGIC
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 _INDEX = re.compile(r"^CREATE (UNIQUE )?INDEX (\w+)", re.MULTILINE)
