@@ -31,9 +31,7 @@ class Publication:
         """
         copy, writers = handle.copy, handle.writers
         self._state.writers.look_at_name(writers, copy)
-        if copy.loss is not None:
-            raise copy.loss
-        if not copy.changed or copy.unlinked or copy.apart:
+        if not self._is_to_be_put(copy):
             return
         try:
             if not copy.prepared:
@@ -43,6 +41,13 @@ class Publication:
             # The writer is told now, so it is not to be published later.
             self.spoil(writers, copy, error)
             raise
+
+    @staticmethod
+    def _is_to_be_put(copy: PrivateCopy) -> bool:
+        """Whether there is something that whoever calls is waiting for. Raises why it is lost."""
+        if copy.loss is not None:
+            raise copy.loss
+        return copy.changed and not copy.unlinked and not copy.apart
 
     async def _prepare(self, handle: WriteHandle, copy: PrivateCopy) -> None:
         if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
@@ -155,9 +160,7 @@ class Publication:
         """
         if how is None:
             self._state.writers.look_at_name(writers, copy)
-        if copy.loss is not None:
-            raise copy.loss
-        if not copy.changed or copy.unlinked or copy.apart:
+        if not self._is_to_be_put(copy):
             return
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False

@@ -41,8 +41,10 @@ class Rights(NamedTuple):
 
     def may_open(self, file: Attributed, wanted: int) -> bool:
         """Whether these may open a file like that; its owner also where first the mode would have to be changed."""
-        in_group = file.gid == self.gid or file.gid in self.groups
-        return self.uid in (0, file.uid) or not wanted & ~(file.mode >> (3 if in_group else 0))
+        return self.uid == file.uid or _allows(file, wanted, self.uid, self._in_group)
+
+    def _in_group(self, gid: int) -> bool:
+        return gid == self.gid or gid in self.groups
 
 
 def rights_of(caller: Caller) -> Rights:
