@@ -1,14 +1,11 @@
 """Fixtures of the engine's tests: stores that are checked for contradictions when their test is done."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine import ScopeName, Store
-from engine.errors import OutOfSpaceError
-from engine.sqlite.database import Database
 from tests.support.stores import Stores
 
 PIPELINE = ScopeName.pipeline("app")
@@ -33,18 +30,3 @@ def app(store: Store) -> ScopeName:
     """A pipeline with a limit of 3."""
     store.create_pipeline(PIPELINE.name, 3)
     return PIPELINE
-
-
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """While it holds True, nothing can be committed."""
-    state = [False]
-    rows = Database.rows
-
-    def refusing(self: Database, sql: str, arguments: Sequence[Any] = ()) -> list[Any]:
-        if state[0] and sql == "COMMIT" and self.in_transaction:
-            raise OutOfSpaceError("the disk is full")
-        return rows(self, sql, arguments)
-
-    monkeypatch.setattr(Database, "rows", refusing)
-    return state

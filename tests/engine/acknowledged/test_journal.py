@@ -11,14 +11,7 @@ from engine.errors import InvalidError
 from engine.journal import Entry, Journal
 from tests.fuzz.targets.journal import framed
 from tests.support.acknowledging import APP, put_later
-from tests.support.stores import Stores, directory, new_draft, new_put, values
-
-
-@pytest.fixture
-def store(stores: Stores) -> Store:
-    store = stores.open()
-    store.create_pipeline(APP.name)
-    return store
+from tests.support.stores import directory, new_draft, new_put, values
 
 
 def entry(number: int, value: bytes) -> Entry:

@@ -19,13 +19,6 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def store(stores: Stores) -> Store:
-    store = stores.open()
-    store.create_pipeline(APP.name)
-    return store
-
-
-@pytest.fixture
 def full_in_between(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """While it holds True, the database cannot grow where a chunk does, until SQLite has said so and undone all."""
     full = [False]

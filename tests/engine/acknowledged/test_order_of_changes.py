@@ -14,14 +14,7 @@ from engine.sqlite import fullness
 from engine.sqlite.database import Database
 from tests.support.acknowledging import APP, put_later
 from tests.support.invariants import check_nothing_left
-from tests.support.stores import Stores, directory, keys, new_draft, new_put, node, value, values
-
-
-@pytest.fixture
-def store(stores: Stores) -> Store:
-    store = stores.open()
-    store.create_pipeline(APP.name)
-    return store
+from tests.support.stores import directory, keys, new_draft, new_put, node, value, values
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ from tests.support.stores import Stores, directory, keys, new_draft, new_put, no
 
 
 @pytest.fixture
-def store(stores: Stores) -> Store:
-    store = stores.open()
-    store.create_pipeline(APP.name)
-    return store
-
-
-@pytest.fixture
 def full_for_a_moment(full: list[bool], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """While it holds True, nothing can be committed before room was made."""
     monkeypatch.setattr(fullness, "make_room", lambda database: full.__setitem__(0, False))

@@ -10,14 +10,6 @@ from tests.support.acknowledging import APP, ON_THE_DISK, OPEN, after_death, jou
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, directory, keys, new_draft, new_put, reclaim_all, run_process, values
 
-
-@pytest.fixture
-def store(stores: Stores) -> Store:
-    store = stores.open()
-    store.create_pipeline(APP.name)
-    return store
-
-
 # What a kill leaves
 
 
@@ -295,7 +287,7 @@ def test_the_newest_value_counts_when_the_journal_begins_again(store: Store, sto
         store,
         stores,
         """
-from tests.engine.test_intents import acknowledge_until_full
+from tests.engine.acknowledged.test_intents import acknowledge_until_full
 put, draft = acknowledge_until_full(store)
 draft.write(0, b"newer")
 store.publisher.prepare(put, draft, 1)
