@@ -13,13 +13,10 @@ import trio.testing
 from pyfuse3 import EntryAttributes, FileInfo
 
 from engine.store import Store
-from fusefs.background import Background
 from fusefs.operations import Operations
-from fusefs.pulse import Pulse
-from fusefs.scope import Scope
 from fusefs.serving import Serving
-from fusefs.state import MountState
 from tests.fuzz.checking import Trouble
+from tests.support.states import mount_state
 
 ERRNOS = frozenset(errno.errorcode)
 
@@ -61,18 +58,12 @@ class Listing:
         return True
 
 
-_PATIENCE_S = 60.0
-
-
 class FakedMount:
     """A mount of a store whose kernel is the caller."""
 
     def __init__(self, store: Store, nursery: trio.Nursery, trouble: Trouble, umask: int | None) -> None:
-        pulse = Pulse(_PATIENCE_S, lambda: None)
-        self.state = MountState(store, Scope(), pulse)
-        self.state.nursery = nursery
-        self.state.background = Background(nursery, pulse)
-        self._serving = Serving(self.state, pulse)
+        self.state = mount_state(store, nursery)
+        self._serving = Serving(self.state, self.state.pulse)
         self.operations = Operations(self.state, self._serving, lambda: None, umask)
         self._trouble = trouble
 

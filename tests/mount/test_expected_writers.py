@@ -8,13 +8,11 @@ import trio
 
 from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
-from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.opening import Opening
 from fusefs.publication import Publication
-from fusefs.pulse import Pulse
-from fusefs.scope import Scope
-from fusefs.state import MountState, StaleError
+from fusefs.state import StaleError
+from tests.support.states import mount_state
 from tests.support.stores import directory, node
 
 APP = ScopeName.pipeline("app")
@@ -25,13 +23,11 @@ PUT = os.O_WRONLY | os.O_TRUNC
 @pytest.mark.trio
 async def test_it_is_not_shown_what_another_writes(tmp_path: Path, nursery: trio.Nursery) -> None:
     """It has the private inode by its name for a while, but as what it would begin with."""
-    pulse = Pulse(60, lambda: None)
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         store.create_pipeline(APP.name)
         store.put_object(APP, b"k", b"old")
         published = node(store, APP, b"k")
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         for caller in (GONE, WRITER):
             with pytest.raises(StaleError):
@@ -47,11 +43,9 @@ async def test_it_is_not_shown_what_another_writes(tmp_path: Path, nursery: trio
 @pytest.mark.trio
 async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery: trio.Nursery) -> None:
     """A process, by whichever of its threads; one that opens again is the last from then on."""
-    pulse = Pulse(60, lambda: None)
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         store.create_pipeline(APP.name)
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         parent = directory(store, APP)
         for caller in (GONE, WRITER, GONE):
@@ -68,12 +62,10 @@ async def test_who_has_opened_several_works_on_the_last(tmp_path: Path, nursery:
 @pytest.mark.trio
 async def test_the_numbers_that_it_was_shown_are_not_kept_for_ever(tmp_path: Path, nursery: trio.Nursery) -> None:
     """Each fsync of an edit in place gives the object another, and a program may call it without end."""
-    pulse = Pulse(60, lambda: None)
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         store.create_pipeline(APP.name)
         store.put_object(APP, b"k", b"old")
-        state = MountState(store, Scope(), pulse)
-        state.background = Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         _, inode, _ = opening.create(directory(store, APP), b"k", 0o644, os.O_RDWR, WRITER)
         writers = state.writers.of(inode.ino)

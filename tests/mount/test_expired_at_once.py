@@ -16,14 +16,13 @@ from fusefs.attributes import NodeAttributes
 from fusefs.files import Files
 from fusefs.opening import Opening
 from fusefs.publication import Publication
-from fusefs.pulse import Pulse
-from fusefs.scope import Scope
-from fusefs.state import MountState, StaleError
+from fusefs.state import StaleError
 from tests.conftest import MakeMount
 from tests.support import mounting
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other
 from tests.support.shared_mount import listed, refused
+from tests.support.states import mount_state
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
@@ -125,7 +124,7 @@ def test_who_has_it_open_goes_on(late: MountedStore, other: Other) -> None:
 async def test_who_was_sent_back_by_an_open_is_not_again(tmp_path: Path) -> None:
     """The kernel looks a path up again once; what comes then is told to the program, which knows no ESTALE."""
     with open_store(ObjectStoreSettings(path=str(tmp_path / "objects.db"))) as store:
-        state, thread = MountState(store, Scope(), Pulse(60, lambda: None)), 12345
+        state, thread = mount_state(store), 12345
         run = store.tree.make_directory(RUNS_INO, b"1", 0o755, 0, 0)[0]
         state.kernel.looked_up(run.ino, cached=True)
         opening = Opening(state)

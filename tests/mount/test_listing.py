@@ -13,9 +13,7 @@ from fusefs.listings import _KEPT as KEPT
 from fusefs.listings import DirectoryHandle, Listings
 from fusefs.namespace import Namespace
 from fusefs.publication import Publication
-from fusefs.pulse import Pulse
-from fusefs.scope import Scope
-from fusefs.state import MountState
+from tests.support.states import mount_state
 from tests.support.stores import Stores, directory, node
 
 RUN = ScopeName.run("1")
@@ -182,7 +180,7 @@ def test_listed_nodes_are_remembered(store: Store) -> None:
     """For the open that follows, until they lose their names, and not more of them than of what was looked up."""
     put(store, "k", *many(LARGE))
     store.tree.make_directory(directory(store, RUN), b"d", 0o755, 0, 0)
-    state = MountState(store, Scope(), Pulse(60, lambda: None))
+    state = mount_state(store)
     rows = store.tree.rows(directory(store, RUN), b"", 10_000)
     state.remember_listed(rows, cached=True)
     first = node(store, RUN, b"k")
@@ -251,7 +249,7 @@ def test_long_attributes_and_targets_are_not_listed(store: Store) -> None:
 
 @pytest.fixture
 def names(store: Store) -> Namespace:
-    state = MountState(store, Scope(), Pulse(60, lambda: None))
+    state = mount_state(store)
     return Namespace(state, Publication(state))
 
 

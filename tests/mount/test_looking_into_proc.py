@@ -12,17 +12,15 @@ import trio
 
 from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
-from fusefs.background import Background
 from fusefs.callers import Caller, lineage
 from fusefs.handles import PeekHandle, WriteHandle
 from fusefs.namespace import Namespace
 from fusefs.opening import Opening
 from fusefs.publication import Publication
-from fusefs.pulse import Pulse
 from fusefs.releasing import Releasing
-from fusefs.scope import Scope
 from fusefs.state import MountState
 from fusefs.writers import Writers
+from tests.support.states import mount_state
 from tests.support.stores import directory
 
 APP = ScopeName.pipeline("app")
@@ -31,11 +29,9 @@ PUT = os.O_WRONLY | os.O_TRUNC
 
 @pytest.fixture
 def state(tmp_path: Path, nursery: trio.Nursery) -> Iterator[MountState]:
-    pulse = Pulse(60, lambda: None)
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         store.create_pipeline(APP.name)
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         yield state
 
 

@@ -14,18 +14,16 @@ from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from engine.model import Attributes, Node
 from fusefs.attributes import NodeAttributes
-from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.files import Files
 from fusefs.opening import Opening
 from fusefs.publication import Publication
-from fusefs.pulse import Pulse
 from fusefs.rights import AccessError
-from fusefs.scope import Scope
-from fusefs.state import MountState, StaleError
+from fusefs.state import StaleError
 from tests.posix.twins import User
 from tests.security.taking_over import SECRET, open_by_alice, take_over
 from tests.support import stores
+from tests.support.states import mount_state
 
 pytestmark = pytest.mark.mount
 SETTINGS = {"options": ["--allow-other"]}
@@ -149,9 +147,7 @@ async def test_what_the_kernel_checked_was_another_file(
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         app = ScopeName.pipeline("app")
         store.create_pipeline(app.name)
-        pulse = Pulse(60, lambda: None)
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         attributes = NodeAttributes(state, opening, Files(state, opening, Publication(state)))
         parent = stores.directory(store, app)

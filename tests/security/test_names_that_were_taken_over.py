@@ -10,18 +10,16 @@ import trio
 from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from engine.model import Attributes
-from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.opening import Opening
-from fusefs.pulse import Pulse
 from fusefs.rights import AccessError
-from fusefs.scope import Scope
-from fusefs.state import MountState, StaleError
+from fusefs.state import StaleError
 from tests.conftest import MakeMount
 from tests.posix.twins import User
 from tests.security.taking_over import OPENED, SECRET, TAKES, assert_untouched, open_by_alice, take_over
 from tests.support import stores
 from tests.support.mounting import MountedStore
+from tests.support.states import mount_state
 
 pytestmark = pytest.mark.mount
 SETTINGS = {"options": ["--allow-other"]}
@@ -65,9 +63,7 @@ async def test_what_the_kernel_checked_was_another_file(tmp_path: Path, nursery:
     with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
         app = ScopeName.pipeline("app")
         store.create_pipeline(app.name)
-        pulse = Pulse(60, lambda: None)
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         parent = stores.directory(store, app)
         writing = opening.create(parent, b"k", 0o600, os.O_RDWR, Caller(1, 1001, 1001))[1].ino

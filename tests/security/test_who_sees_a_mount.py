@@ -10,18 +10,15 @@ from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings, load_settings
 from engine.errors import InvalidError
 from engine.model import Attributes
-from fusefs.background import Background
 from fusefs.callers import Caller
 from fusefs.mountinfo import mount_at
 from fusefs.opening import Opening
-from fusefs.pulse import Pulse
 from fusefs.rights import AccessError
-from fusefs.scope import Scope
-from fusefs.state import MountState
 from tests.conftest import MakeMount
 from tests.posix.twins import User
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other
+from tests.support.states import mount_state
 from tests.support.stores import node
 
 pytestmark = pytest.mark.mount
@@ -106,9 +103,7 @@ async def test_what_was_published_since_it_was_looked_up(tmp_path: Path, nursery
         store.put_object(app, b"k", b"secret")
         private = node(store, app, b"k")
         store.tree.set_attributes(private.ino, Attributes(mode=0o640, uid=1001, gid=2000))
-        pulse = Pulse(60, lambda: None)
-        state = MountState(store, Scope(), pulse)
-        state.nursery, state.background = nursery, Background(nursery, pulse)
+        state = mount_state(store, nursery)
         opening = Opening(state)
         for caller, flags in ((Caller(0, 1002, 1002), os.O_RDONLY), (Caller(0, 1002, 2000), os.O_RDWR)):
             with pytest.raises(AccessError):
