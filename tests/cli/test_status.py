@@ -75,11 +75,7 @@ def test_all_of_them(make_mount: MakeMount) -> None:
 @needs_root
 def test_many_that_never_answer_cost_no_more_than_one(mounted: MountedStore) -> None:
     """Any user can make such mounts, of our type."""
-    paths = [mounted.directory / f"silent{number}" for number in range(6)]
-    with ExitStack() as mounts:
-        for path in paths:
-            path.mkdir()
-            mounts.enter_context(silent_mount(path))
+    with silent_mounts(mounted.directory, 6) as paths:
         began = time.monotonic()
         lines = mounted.cli("status", exit_code=1).stdout.decode().splitlines()
         assert time.monotonic() - began < 15
@@ -117,11 +113,7 @@ def test_one_of_somebody_else(make_mount: MakeMount, mode: int, options: list[st
 @needs_root
 def test_of_another_user_only_a_few_are_asked_at_once(mounted: MountedStore) -> None:
     """A process that asks one that never answers may never end."""
-    paths = [mounted.directory / f"silent{number:02}" for number in range(12)]
-    with ExitStack() as mounts:
-        for path in paths:
-            path.mkdir()
-            mounts.enter_context(silent_mount(path, user_id=1001, options=",allow_other"))
+    with silent_mounts(mounted.directory, 12, user_id=1001, options=",allow_other") as paths:
         lines = mounted.cli("status", exit_code=1).stdout.decode().splitlines()
         assert f"serving\t{mounted.path}" in lines
         assert {f"stuck\t{path}" for path in paths[:8]} <= set(lines)
@@ -140,3 +132,13 @@ def silent_mount(path: Path, *, user_id: int = 0, options: str = "") -> Iterator
         with suppress(OSError):
             os.close(connection)
         detach(str(path))
+
+
+@contextmanager
+def silent_mounts(directory: Path, number: int, *, user_id: int = 0, options: str = "") -> Iterator[list[Path]]:
+    paths = [directory / f"silent{each:02}" for each in range(number)]
+    with ExitStack() as mounts:
+        for path in paths:
+            path.mkdir()
+            mounts.enter_context(silent_mount(path, user_id=user_id, options=options))
+        yield paths

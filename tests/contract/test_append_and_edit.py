@@ -8,6 +8,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -348,10 +349,9 @@ def test_attributes_are_no_put(limited: MountedStore, change: str) -> None:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[MountedStore]:
     """A mount with a limit of 2."""
-    store = MountedStore(pipeline_object_limit=2)
-    store.mount()
-    yield store
-    store.close()
+    with closing(MountedStore(pipeline_object_limit=2)) as store:
+        store.mount()
+        yield store
 
 
 def test_touch_changes_the_times(pipeline: Path) -> None:

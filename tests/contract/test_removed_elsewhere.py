@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,9 @@ pytestmark = pytest.mark.mount
 @pytest.fixture(scope="module")
 def other(shared: MountedStore) -> Iterator[MountedStore]:
     """A second mount of the same store."""
-    store = MountedStore(store=shared.store_path)
-    try:
+    with closing(MountedStore(store=shared.store_path)) as store:
         store.mount()
         yield store
-    finally:
-        store.close()
 
 
 @pytest.fixture

@@ -5,29 +5,25 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.contract.several_mounts import soon
 from tests.support.mounting import MountedStore
 from tests.support.processes import end, start_python
 from tests.support.shared_mount import by_age, listed
 
 pytestmark = pytest.mark.mount
 
-VISIBLE_SECONDS = 1.0
-"""What one commits is visible on the others within this time."""
-
 
 @pytest.fixture(scope="module")
 def other(shared: MountedStore) -> Iterator[MountedStore]:
     """A second mount of the same store."""
-    store = MountedStore(store=shared.store_path)
-    try:
+    with closing(MountedStore(store=shared.store_path)) as store:
         store.mount()
         yield store
-    finally:
-        store.close()
 
 
 @pytest.fixture
@@ -36,14 +32,6 @@ def there(other: MountedStore, pipeline: Path) -> Path:
     path = other.pipeline / pipeline.name
     soon(lambda: path.exists())
     return path
-
-
-def soon(visible: Callable[[], bool]) -> None:
-    """What was done before this is visible on the other mount within a second."""
-    begun = time.monotonic()
-    while not visible():
-        assert time.monotonic() - begun < VISIBLE_SECONDS, "not visible within a second"
-        time.sleep(0.01)
 
 
 def read(path: Path) -> bytes | None:

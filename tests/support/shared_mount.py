@@ -8,7 +8,7 @@ import errno
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Timer
 
@@ -40,12 +40,9 @@ def never_for_ever() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[MountedStore]:
     """The mount of this module."""
-    store = MountedStore(**getattr(request.module, "SETTINGS", {}))
-    try:
+    with closing(MountedStore(**getattr(request.module, "SETTINGS", {}))) as store:
         store.mount()
         yield store
-    finally:
-        store.close()
 
 
 @pytest.fixture
