@@ -61,6 +61,13 @@ def test_attributes(pipeline: Path, reader: Other, other: Other) -> None:
     assert stat.S_IMODE(os.stat(pipeline / "k").st_mode) == 0o644
 
 
+def test_extended_attributes(reader: Other, other: Other) -> None:
+    other("os.setxattr(k, 'user.b', b'of another')")
+    assert (reader("os.listxattr(r)"), other("os.listxattr(k)")) == ([], ["user.b"])
+    with refused(errno.ENODATA):
+        reader("os.getxattr(r, 'user.b')")
+
+
 def test_by_the_descriptor(pipeline: Path, reader: Other, other: Other) -> None:
     """There is no path to look up again."""
     for code in ("os.truncate(f'/proc/self/fd/{r}', 1)", "os.open(f'/proc/self/fd/{r}', os.O_RDWR)"):

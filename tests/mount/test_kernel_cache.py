@@ -42,6 +42,15 @@ def test_a_dropped_name_is_still_known() -> None:
     assert kernel.forget(20, 1)
 
 
+def test_what_left_is_known_no_longer_than_its_inode() -> None:
+    kernel = KernelCache(Pulse(60, lambda: None))
+    kernel.looked_up(20, cached=True)
+    kernel.drop_tree_soon(2, b"run", 20)
+    assert kernel.leaves(20)
+    assert kernel.forget(20, 1)
+    assert not kernel.leaves(20)
+
+
 def test_a_million_inodes_fit_into_memory() -> None:
     kernel = KernelCache(Pulse(60, lambda: None))
     for ino in range(10_000):

@@ -11,7 +11,9 @@ from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from engine.model import Attributes
 from fusefs.callers import Caller
+from fusefs.namespace import Namespace
 from fusefs.opening import Opening
+from fusefs.publication import Publication
 from fusefs.rights import AccessError
 from fusefs.state import StaleError
 from tests.conftest import MakeMount
@@ -78,6 +80,28 @@ async def test_what_the_kernel_checked_was_another_file(tmp_path: Path, nursery:
         with pytest.raises(StaleError):
             opening.open(secret.ino, os.O_RDWR, Caller(2, 1002, 1002))
         opening.open(writing, os.O_RDWR, Caller(2, 1002, 1002))
+
+
+@pytest.mark.trio
+async def test_what_was_removed_is_opened_by_who_may_open_it(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """By its descriptors, where the kernel may have looked at another file of the same inode."""
+    alice, bob = Caller(1, 1001, 1001), Caller(2, 1002, 1002)
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        app = ScopeName.pipeline("app")
+        store.create_pipeline(app.name)
+        state = mount_state(store, nursery)
+        opening = Opening(state)
+        parent = stores.directory(store, app)
+        inode = opening.create(parent, b"k", 0o400, os.O_RDWR, alice)[1].ino
+        opening.create(parent, b"k", 0o600, os.O_RDWR, Caller(bob.pid, 0, 0))
+        writers = state.writers.of(inode)
+        assert writers is not None
+        writers.several = True
+        Namespace(state, Publication(state)).remove(parent, b"k", alice)
+        opening.open(inode, os.O_RDONLY, alice)
+        for flags in (os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDONLY | os.O_TRUNC):
+            with pytest.raises(AccessError):
+                opening.open(inode, flags, alice)
 
 
 APPENDING = {how: flags for how, flags in OPENED.items() if "APPEND" in flags}
