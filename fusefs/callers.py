@@ -15,6 +15,7 @@ _GENERATIONS_AT_MOST = 8
 _STATE, _THREADS, _START_TIME = 0, 17, 19
 """Which fields of /proc/PID/stat these are, counted behind the name."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_PIDFD_THREAD = os.O_EXCL
 
 
 class Caller(NamedTuple):
@@ -49,6 +50,37 @@ def lineage(pid: int) -> Iterator[int]:
         pid = 0 if parent is None else int(parent[1])
         if not pid:
             return
+
+
+def identity_of(pid: int) -> int:
+    """What only this thread ever is, whoever gets its number after it. Waits for nobody.
+
+    0 when it is gone or out of sight, or where the kernel cannot tell: before Linux 6.9 (pidfds have no inodes).
+    """
+    return _inode_of(pid, _PIDFD_THREAD) if _HAS_IDENTITIES else 0
+
+
+def _inode_of(pid: int, flags: int = 0) -> int:
+    try:
+        pidfd = os.pidfd_open(pid, flags)
+    except OSError:
+        return 0
+    try:
+        return os.fstat(pidfd).st_ino
+    finally:
+        os.close(pidfd)
+
+
+def _has_identities() -> bool:
+    """Before Linux 6.9, one inode stands for all that has no name."""
+    other = os.eventfd(0)
+    try:
+        return _inode_of(os.getpid()) not in (0, os.fstat(other).st_ino)
+    finally:
+        os.close(other)
+
+
+_HAS_IDENTITIES = _has_identities()
 
 
 def process_of(pid: int) -> int:

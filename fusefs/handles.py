@@ -8,7 +8,8 @@ from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.copies import PrivateCopy
 from fusefs.listings import DirectoryHandle
-from fusefs.openings import Opened, Opener
+from fusefs.openings import Opened
+from fusefs.tasks import Opener
 from fusefs.writers import Writers
 
 

@@ -10,10 +10,10 @@ from engine.names import check_part
 from fusefs.callers import Caller
 from fusefs.copies import File, PrivateCopy
 from fusefs.handles import PeekHandle, ReadHandle, WriteHandle
-from fusefs.openings import Processes
 from fusefs.rights import require_to_open, rights_of
 from fusefs.spilling import SpillingDraft
 from fusefs.state import MountState, StaleError
+from fusefs.tasks import Processes
 from fusefs.writers import Writers
 
 

@@ -1,47 +1,15 @@
 """Who opened the files of a private inode: which thread, of which process."""
 
-import os
-import time
 from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
-from fusefs.callers import lineage, process_of, started_at
+from fusefs.callers import identity_of, lineage, started_at
 from fusefs.copies import PrivateCopy
 from fusefs.glances import in_time
 from fusefs.openfiles import holds
+from fusefs.tasks import TAKEN_FOR_KNOWN_S, Opener, Task, since_boot
 
-_TAKEN_FOR_KNOWN_S = 1.0
-"""For how long a number is taken for that of the same thread, once it was: to ask costs as much as a request."""
-_KNOWN_AT_MOST = 1000
 _SHOWN = 8
-
-
-class Opener(NamedTuple):
-    """A thread that opened a file, which may stay open for long after that has ended, and another has its number."""
-
-    thread: int
-    process: int
-    at: float
-    """When, in seconds since the machine was started: whoever was started later is another."""
-
-
-class Processes:
-    """The processes of the threads that opened files lately."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[int, float]] = {}
-
-    def opener(self, thread: int) -> Opener:
-        """A thread that opens a file now."""
-        now = _now()
-        process, until = self._known.get(thread, (0, 0.0))
-        if until < now:
-            if len(self._known) >= _KNOWN_AT_MOST:
-                self._known.clear()
-            process = process_of(thread)
-            self._known[thread] = process, now + _TAKEN_FOR_KNOWN_S
-        return Opener(thread, process, now)
 
 
 class Opened:
@@ -100,11 +68,11 @@ class Openings(list[Opened]):
 
     def of(self, thread: int) -> list[Opened]:
         """What the thread of this number opened, and not one that had the number before it."""
-        return self._since_started(thread, [file for file in self if file.by.thread == thread])
+        return self._opened_by(thread, lambda opener: opener.thread)
 
     def of_process(self, process: int) -> list[Opened]:
         """What any thread of a process opened, also one that has ended."""
-        return self._since_started(process, [file for file in self if file.by.process == process])
+        return self._opened_by(process, lambda opener: opener.process)
 
     def of_family(self, thread: int) -> list[Opened]:
         """What the process of a thread opened, or the nearest ancestor that opened any; none where that is unknown."""
@@ -116,22 +84,32 @@ class Openings(list[Opened]):
         `thread` asks.
         """
         files = [*self]
-        gone = in_time(thread, lambda: {file for file in files if _is_gone(file.by)}, otherwise=set[Opened]())
+        gone = in_time(thread, lambda: {file for file in files if file.by.is_gone}, otherwise=set[Opened]())
         left = {file.copy or file for file in gone} - {file.copy or file for file in files if file not in gone}
         return [file for file in files if (file.copy or file) in left] if len(left) == 1 else []
 
-    def _since_started(self, number: int, files: list[Opened]) -> list[Opened]:
-        """Those of some files that were opened since the thread of this number was started."""
+    def _opened_by(self, number: int, part: Callable[[Opener], Task]) -> list[Opened]:
+        files = [file for file in self if part(file.by).number == number]
         if not files:
             return files
-        now, first = _now(), files[0].by.at
-        if now < max(first + _TAKEN_FOR_KNOWN_S, self._known_until.get(number, 0.0)):
+        identity = identity_of(number)
+        if identity:
+            return [file for file in files if part(file.by).identity == identity]
+        return self._since_started(number, files)
+
+    def _since_started(self, number: int, files: list[Opened]) -> list[Opened]:
+        """Those of some files that were opened since the thread of this number was started.
+
+        As far as that can be told: /proc counts hundredths of a second.
+        """
+        now, first = since_boot(), files[0].by.at
+        if now < max(first + TAKEN_FOR_KNOWN_S, self._known_until.get(number, 0.0)):
             return files
         # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
         began = in_time(number, lambda: started_at(number), otherwise=0.0)
         if began <= first:
             self._known_until = {known: until for known, until in self._known_until.items() if until > now}
-            self._known_until[number] = now + _TAKEN_FOR_KNOWN_S
+            self._known_until[number] = now + TAKEN_FOR_KNOWN_S
         return [file for file in files if file.by.at >= began]
 
     # Whose file is meant
@@ -179,21 +157,3 @@ class Openings(list[Opened]):
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
         own = written(self.of(pid)) or self.copies_of(pid)
         return own[-1] if own else None
-
-
-def _is_gone(opener: Opener) -> bool:
-    """Whether a process has ended; not where it is out of sight. Waits as `started_at` does."""
-    if not opener.process:
-        return False
-    try:
-        os.kill(opener.process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass  # somebody else's
-    return started_at(opener.process) > opener.at
-
-
-def _now() -> float:
-    """Seconds since the machine was started, as /proc counts them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

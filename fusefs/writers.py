@@ -132,7 +132,7 @@ class Writers:
         )
 
     def _only_expects(self, pid: int) -> bool:
-        return pid in self.expected and not written(file for file in self.openings if file.by.thread == pid)
+        return pid in self.expected and not written(self.openings.of(pid))
 
     def _shown_copy(self, pid: int, otherwise: PrivateCopy | None) -> PrivateCopy | None:
         if self._only_expects(pid):

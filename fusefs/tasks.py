@@ -1,0 +1,82 @@
+"""Who opens files: threads, which may end long before those are closed, and whose numbers others are given then."""
+
+import math
+import os
+import time
+from typing import NamedTuple
+
+from fusefs.callers import identity_of, process_of, started_at
+
+TAKEN_FOR_KNOWN_S = 1.0
+"""For how long a number is taken for that of the same thread, once it was, where the kernel does not tell them apart:
+to ask when it was started costs as much as a request."""
+_KNOWN_AT_MOST = 1000
+
+
+class Task(NamedTuple):
+    """A thread, or the first one of a process."""
+
+    number: int
+    identity: int
+    """See `fusefs.callers.identity_of`; 0 where that is not known."""
+
+
+class Opener(NamedTuple):
+    """A thread that opened a file."""
+
+    thread: Task
+    process: Task
+    at: float
+    """When, in seconds since the machine was started: whoever was started later is another."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended; not where it is out of sight. Waits as `started_at` does."""
+        if not self.process.number:
+            return False
+        try:
+            os.kill(self.process.number, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # somebody else's
+        if self.process.identity and identity_of(self.process.number) not in (0, self.process.identity):
+            return True
+        return started_at(self.process.number) > self.at
+
+
+class Known(NamedTuple):
+    """A thread whose process is known."""
+
+    thread: Task
+    process: Task
+    until: float
+
+    def is_now(self, identity: int, now: float) -> bool:
+        """Whether the thread with its number is still this one."""
+        return self.thread.identity == identity and now <= self.until
+
+
+class Processes:
+    """The processes of the threads that opened files lately."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Known] = {}
+
+    def opener(self, number: int) -> Opener:
+        """The thread of this number, which opens a file now."""
+        thread, now = Task(number, identity_of(number)), since_boot()
+        known = self._known.get(number)
+        if known is None or not known.is_now(thread.identity, now):
+            if len(self._known) >= _KNOWN_AT_MOST:
+                self._known.clear()
+            process = process_of(number)
+            until = math.inf if thread.identity else now + TAKEN_FOR_KNOWN_S
+            first = thread if process == number else Task(process, identity_of(process))
+            known = self._known[number] = Known(thread, first, until)
+        return Opener(thread, known.process, now)
+
+
+def since_boot() -> float:
+    """Seconds since the machine was started, as /proc counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
