@@ -3,7 +3,7 @@
 FAULT_FILE names a file. While it holds the name of one of the methods below, that method's next call raises
 RuntimeError and removes the file, so each fault happens once.
 
-With FAULT_RATE, every call of each of them fails at random, that often of 1; the file FAULT_FILE gets a byte for each.
+With FAULT_RATE, every call of each of them fails at random, that often of 1; the file FAULT_FILE gets a line for each.
 """
 
 import functools
@@ -72,7 +72,7 @@ def failing_at_random(method: str, original: Callable[..., Any], rate: float, co
     @functools.wraps(original)
     def wrapper(*arguments: Any, **options: Any) -> Any:
         if random.random() < rate:
-            os.write(counted, b".")
+            os.write(counted, f"{method}\n".encode())
             raise RuntimeError(f"injected into {method}")
         return original(*arguments, **options)
 
