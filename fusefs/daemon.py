@@ -82,7 +82,8 @@ def run_in_background(
 ) -> str:
     """Start a daemon that serves, and return a warning (or nothing) once it is ready.
 
-    Raises what stopped it before that: StoreError or MountError. `log_required`: no daemon without its log.
+    Raises what stopped it before that: StoreError or MountError. `log_required`: no daemon without its log. From then
+    on this process ignores Ctrl-C: the mount is there, and what the process ends with is to say so.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -151,6 +152,7 @@ def _wait_until_ready(daemon: _Daemon, log_file: str, deadline: float) -> str:
                 raise _rebuilt(word)
             if word.ready:
                 signal.pthread_sigmask(signal.SIG_SETMASK, daemon.mask)  # one that came by now came in time
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
                 return daemon.warning
     except KeyboardInterrupt:
         daemon.give_up()

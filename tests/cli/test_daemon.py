@@ -174,6 +174,15 @@ def test_a_starter_that_is_interrupted_before_it_has_heard_of_the_daemon(tmp_pat
     assert not out.exists() or not os.path.exists(f"/proc/{wait_for(out)['pid']}")
 
 
+def test_a_starter_that_is_interrupted_once_there_is_a_mount_does_not_say_that_there_is_none(tmp_path: Path) -> None:
+    command, _ = starter(tmp_path, "ready()", "daemon.log", True, 30)
+    command[2] = command[2].replace('print("ready", warning)', "os.kill(os.getpid(), 2); print('ready')")
+    command[2] += "\nimport atexit; atexit.register(os.kill, os.getpid(), 2)"
+    command = ["env", "--default-signal=INT", *command]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
+
+
 def test_a_daemon_whose_starter_was_killed_gives_itself_up(tmp_path: Path) -> None:
     body = (
         "report(); [time.sleep(0.01) for _ in iter(lambda: os.path.exists(OUT + '.go'), True)]; ready(); time.sleep(60)"
