@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from engine import disk
 from engine.errors import OpenError
 
 
@@ -27,11 +28,16 @@ def check_place(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, for us alone, whatever the umask. Raises OSError."""
+    """Make a directory, and those above it that are missing, for us alone, whatever the umask. Raises OSError.
+
+    They survive a power cut, as what is stored in them does; but for one whose parent may be written to and not read.
+    """
     if not path.parent.exists():
         make_directory(path.parent)
     with suppress(FileExistsError):
         path.mkdir(0o700)
+        with suppress(PermissionError):
+            disk.sync(path.parent)
 
 
 def _check(path: Path, *, sticky: bool) -> None:

@@ -73,3 +73,11 @@ def test_directories_are_made_private(tmp_path: Path, umask: int) -> None:
     finally:
         os.umask(before)
     assert [oct(path.stat().st_mode & 0o7777) for path in sorted((tmp_path / "a").glob("**"))] == ["0o700"] * 3
+
+
+def test_the_names_of_those_that_are_made_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    for _ in range(2):
+        make_directory(tmp_path / "a/b/c")
+    assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
