@@ -18,7 +18,7 @@ from engine.sqlite import migrations
 from engine.sqlite.connecting import translate
 from engine.sqlite.database import Database
 from engine.sqlite.extents import CHUNK_BYTES, Extent, read_chunk, slot_of
-from engine.sqlite.names import is_of_store
+from engine.sqlite.names import is_of_store, name_for_sqlite
 from engine.workplaces import Workplace
 
 _PAGES_AT_ONCE = 1024
@@ -51,6 +51,7 @@ def backup(settings: ObjectStoreSettings, target: Path, tell: Tell = lambda done
     migrations.check_file(source)
     if not source.exists():
         raise OpenError(f"there is no store at {source}")
+    name_for_sqlite(target)
     if is_of_store(str(target), settings.path):
         raise InvalidError(f"{target} is a name for the store's own files: give the copy another name")
     _require_free(target)

@@ -16,6 +16,7 @@ from engine.sessions import Sessions
 from engine.sqlite import migrations
 from engine.sqlite.content import SqliteEngine
 from engine.sqlite.database import Database
+from engine.sqlite.names import name_for_sqlite
 from engine.store import Store
 from engine.trust import check_place, make_directory
 
@@ -79,6 +80,7 @@ def _check_path(path: Path, *, create: bool) -> None:
             return
         if not create:
             raise OpenError(f"there is no store at {path}: `fusefs mount` and `fusefs pipeline create` make one")
+        name_for_sqlite(path)
         make_directory(path.parent)
         # For the owner alone, whatever the umask; SQLite gives its other files the same mode. Not opened here: another
         # thread may have the store open before that is closed again (see `database_file`).

@@ -212,7 +212,7 @@ def _serve_and_tell(serve: Serve, sender: int, level: str, log_file: str, log_re
         except OSError as error:
             if log_required:
                 raise MountError(f"cannot write the log {log_file}: {error.strerror}") from error
-            tell(Word(warning=f"there is no log: cannot write {log_file}: {error.strerror}"))
+            tell(Word(warning=printable(f"there is no log: cannot write {log_file}: {error.strerror}")))
         serve(ready)
         if not told:
             raise MountError("it ended before the mount was ready")
@@ -221,9 +221,8 @@ def _serve_and_tell(serve: Serve, sender: int, level: str, log_file: str, log_re
         expected = isinstance(error, (StoreError, MountError))
         log.error("%s: %s", type(error).__name__, error, exc_info=not expected or bool(told))
         if not told:
-            message = str(error).encode("utf-8", "backslashreplace").decode()
             with contextlib.suppress(BrokenPipeError):
-                tell(Word(error=type(error).__name__, message=message))
+                tell(Word(error=type(error).__name__, message=printable(str(error))))
         return 1
     finally:
         logging.shutdown()

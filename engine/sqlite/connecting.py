@@ -24,6 +24,7 @@ from engine.errors import (
     StoreError,
     UnavailableError,
 )
+from engine.sqlite.names import name_for_sqlite
 
 Found = TypeVar("Found")
 
@@ -131,9 +132,11 @@ def until_free(step: Callable[[], Found], until: float) -> Found:
 
 
 def open_file(path: Path | None, flags: int) -> apsw.Connection:
-    """Open a file that is no symlink, or one in memory where `path` is None. Nothing in it runs. Raises apsw.Error."""
-    # SQLite takes no symlink on the way either; the directories on the way are those of whoever named the store.
-    name = ":memory:" if path is None else os.path.join(os.path.realpath(path.parent), path.name)
+    """Open a file that is no symlink, or one in memory where `path` is None. Nothing in it runs.
+
+    Raises OpenError and apsw.Error.
+    """
+    name = ":memory:" if path is None else name_for_sqlite(path)
     connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_NOFOLLOW)
     for option, value in _DISTRUST:
         connection.config(option, value)

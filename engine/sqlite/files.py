@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from engine.sqlite.names import SUFFIXES
+from engine.sqlite.names import SUFFIXES, name_for_sqlite
 
 PAGE_BYTES = 4096
 """Of the database: every store is made with pages of this size."""
@@ -19,13 +19,13 @@ PAGE_BYTES = 4096
 
 @contextmanager
 def database_file(path: Path, flags: int) -> Iterator[apsw.VFSFile]:
-    """The bytes of a database, by a descriptor of SQLite's. Raises apsw.Error.
+    """The bytes of a database, by a descriptor of SQLite's. Raises OpenError and apsw.Error.
 
     To close one of ours would let go of every lock that the connections of this process have on the file (fcntl(2));
     SQLite keeps its own open until none of them needs a lock.
     """
     # Not the layer for checksums, which is the default: what is read here may be no database.
-    file = apsw.VFSFile("unix", str(path), [flags | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    file = apsw.VFSFile("unix", name_for_sqlite(path), [flags | apsw.SQLITE_OPEN_MAIN_DB, 0])
     try:
         yield file
     finally:

@@ -1,10 +1,24 @@
 """How a store's files are called and known, for those who do not open one: SQLite is not loaded here."""
 
 import os
+from pathlib import Path
+
+from engine.errors import OpenError
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 """How every database of SQLite begins."""
 SUFFIXES = ("", "-wal", "-shm", "-lock", "-data")
+
+
+def name_for_sqlite(path: Path) -> str:
+    """By which name to open a file that is no symlink. Raises OpenError for one that SQLite cannot open."""
+    # SQLite takes no symlink on the way either; the directories on the way are those of whoever named the store.
+    name = os.path.join(os.path.realpath(path.parent), path.name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise OpenError(f"{name} is not UTF-8, as the names of stores and the directories above have to be") from None
+    return name
 
 
 def is_of_store(path: str, store: str) -> bool:

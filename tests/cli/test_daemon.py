@@ -201,6 +201,8 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     assert said == f"MountError cannot write the log {tmp_path}/file/daemon.log: Not a directory"
     said, _ = start(tmp_path, "ready()", log="file/daemon.log", required=False)
     assert said.startswith(f"ready there is no log: cannot write {tmp_path}/file/daemon.log: ")
+    said, _ = start(tmp_path, "ready()", log="file/\udc80", required=False)
+    assert said.startswith(f"ready there is no log: cannot write {tmp_path}/file/\\x80: ")
 
 
 def test_the_directory_of_the_usual_log_is_made(tmp_path: Path) -> None:
