@@ -65,6 +65,9 @@ class Publisher:
         self._require_space(put, draft)
         if put.how is How.CREATE:
             self.first((put.parent, put.name))
+        elif self._contents.sessions.dead():
+            with suppress(StoreError):  # or it would come behind this one, if this process died as well
+                self._publish_left()
         self._intents.keep(put, draft, handle)
 
     def _require_space(self, put: Put, draft: Draft) -> None:
@@ -215,18 +218,29 @@ class Publisher:
     def first(self, *names: Name, ino: int = 0) -> None:
         """Publish what waits before something else changes names, or the node `ino`: it was closed before that.
 
+        So was what a session has left that died, maybe a moment ago.
+
         Raises the error of what goes on waiting under one of these names, or in a directory that has one: done now,
         that change would be undone, or undo a Put. What waits elsewhere keeps nobody from making room.
         """
-        if not self._intents.unpublished:
-            return
-        waiting = self._publish_waiting()
+        waiting: dict[Name, Exception] = {}
+        if self._contents.sessions.dead():
+            waiting |= self._publish_left()
+        if self._intents.unpublished:
+            waiting |= self._publish_waiting()
         node = nodes.by_ino(self._database, ino) if ino and waiting else None
         changed = names if node is None else (*names, (node.parent, node.name))
         for name, error in waiting.items():
             home = nodes.by_ino(self._database, name[0])
             if name in changed or (home is not None and (home.parent, home.name) in changed):
                 raise error
+
+    def _publish_left(self) -> dict[Name, StoreError]:
+        """As `_publish_waiting`, of sessions that died. Raises StoreError, as the change that comes next would."""
+        recovered = self._recovery.recover()
+        self._again.nodes.extend(recovered.nodes)
+        self._again.effects.extend(recovered.effects)
+        return self._recovery.held()
 
     def _publish_waiting(self) -> dict[Name, Exception]:
         """In the order in which they were closed. Returns the names of those that go on waiting, and why.

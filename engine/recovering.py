@@ -50,6 +50,10 @@ class _Stuck:
 
     told: set[str] = field(default_factory=set)
     """What was said of it."""
+    names: set[Name] = field(default_factory=set)
+    """Where that is to go."""
+    why: tuple[type[StoreError], str] | None = None
+    """The class and the message of the error; each who is told has one of his own."""
     until: float = -math.inf
     """When it is tried again, at the earliest."""
     wait_s: float = 0.0
@@ -96,16 +100,37 @@ class Recovery:
                     raise
                 # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours or
                 # of the disk, too, must not keep the store from being opened.
-                why = str(error) if isinstance(error, StoreError) else f"unexpected {error!r}"
-                self._note(session, f"what session {session} has left cannot be published yet: {why}")
+                why = error if isinstance(error, StoreError) else InternalError(f"unexpected {error!r}")
+                self._note(session, f"what session {session} has left cannot be published yet: {why}", why)
                 done = False
             if done and self._database.path is not None:
                 with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
                     journal.path_of(self._database.path, session).unlink(missing_ok=True)
             if session in self._stuck:
+                self._stuck[session].names = self._names_left_by(session)
                 self._stuck[session].put_off()
         recovered, self._recovered = self._recovered, Recovered([], [])
         return recovered
+
+    def held(self) -> dict[Name, StoreError]:
+        """The names that sessions which died have left something for that cannot be published yet, and why."""
+        held: dict[Name, StoreError] = {}
+        for session in self._contents.sessions.dead() if self._stuck else []:
+            stuck = self._stuck.get(session)
+            if stuck is not None and stuck.why is not None:
+                held |= dict.fromkeys(stuck.names, stuck.why[0](stuck.why[1]))
+        return held
+
+    def _names_left_by(self, session: int) -> set[Name]:
+        """As far as they can be read."""
+        names: set[Name] = set()
+        with suppress(StoreError):
+            names |= {*self._database.rows("SELECT parent, name FROM intent WHERE session = ?", (session,))}
+            resolved = self._database.value("SELECT resolved FROM session WHERE id = ?", (session,))
+            entries = [] if self._database.path is None else journal.read(journal.path_of(self._database.path, session))
+            puts = [entry.as_put() for entry in entries if entry.number > resolved and entry.put is not None]
+            names |= {(put.parent, put.name) for put in puts}
+        return names
 
     def _due(self) -> list[int]:
         now = time.monotonic()
@@ -137,8 +162,10 @@ class Recovery:
                 self._database.troubles.take_back(text)
         return True
 
-    def _note(self, session: int, text: str) -> None:
-        self._stuck.setdefault(session, _Stuck()).told.add(text)
+    def _note(self, session: int, text: str, why: StoreError) -> None:
+        stuck = self._stuck.setdefault(session, _Stuck())
+        stuck.told.add(text)
+        stuck.why = type(why), str(why)
         self._database.troubles.note(text)
 
     def _publish_all(self, tx: Transaction, session: int, left: list[_Left]) -> tuple[list[Node | None], list[_Left]]:
@@ -159,7 +186,8 @@ class Recovery:
                         raise
                     names.add(name)
                     path = nodes.path_of(tx.database, *name).decode("utf-8", "backslashreplace")
-                    self._note(session, f"what was put to {path} cannot be published yet, nor what was later: {error}")
+                    text = f"what was put to {path} cannot be published yet, nor what was later: {error}"
+                    self._note(session, text, error)
             item.put.ino = ino
             waiting.append(item)
         return published, waiting

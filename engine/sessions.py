@@ -63,8 +63,9 @@ class Sessions:
 
     def dead(self) -> list[int]:
         """The sessions whose processes are gone."""
-        others = sorted(self.listed() - {self.own})
-        return [number for number in others if not locks.is_taken(self._lock_file(), number)]
+        # Before every change of a name, too.
+        others = self._database.recall("SELECT id FROM session WHERE id <> ? ORDER BY id", (self.own,))
+        return [number for (number,) in others if not locks.is_taken(self._lock_file(), number)]
 
     @again_when_full
     def end(self) -> None:

@@ -20,6 +20,7 @@ from engine.repairing import repair
 from tests.support.acknowledging import OPEN, after_death, journals
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, forget_displaced, reclaim_all, run_process, value, values
+from tests.support.waiting import wait_until
 
 APP = ScopeName.pipeline("app")
 APPEND = """
@@ -146,7 +147,7 @@ def test_a_session_whose_journal_cannot_be_read_keeps_nobody_out(stores: Stores)
     store.delete_object(APP, b"key")
     journal.rmdir()
     journal.write_bytes(content)
-    store.publisher.recover()
+    wait_until(lambda: bool(store.publisher.recover().nodes))
     assert value(store, APP, b"key") == b"new"
     check_nothing_left(store)
 

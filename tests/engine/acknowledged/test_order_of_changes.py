@@ -12,9 +12,22 @@ from engine.model import Attributes, Node
 from engine.recovering import Recovery
 from engine.sqlite import fullness
 from engine.sqlite.database import Database
-from tests.support.acknowledging import APP, put_later
+from tests.support.acknowledging import APP, OPEN, put_later
 from tests.support.invariants import check_nothing_left
-from tests.support.stores import directory, keys, new_draft, new_put, node, value, values
+from tests.support.stores import (
+    Stores,
+    directory,
+    keys,
+    new_draft,
+    new_put,
+    node,
+    run_process,
+    start_process,
+    value,
+    values,
+)
+
+Leave = Callable[[Store, bytes], None]
 
 
 @pytest.fixture
@@ -42,6 +55,19 @@ def undo(store: Store, full: list[bool], *names: bytes) -> None:
     full[0] = False
 
 
+def leave_dead(stores: Stores, name: bytes) -> None:
+    """Another process acknowledges a new value, and dies."""
+    run_process(OPEN + f"close({name!r}, b'new')\ndie()", str(stores.path), expected=-9)
+
+
+@pytest.fixture(params=["here", "of a process that died"])
+def leave(request: pytest.FixtureRequest, full: list[bool], stores: Stores) -> Leave:
+    """Has a new value acknowledged, and not published."""
+    if request.param == "here":
+        return lambda store, name: undo(store, full, name)
+    return lambda store, name: leave_dead(stores, name)
+
+
 def top(store: Store) -> int:
     return directory(store, APP)
 
@@ -66,15 +92,16 @@ CHANGES: dict[str, tuple[Callable[[Store], object], dict[bytes, bytes]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_comes_after_what_was_closed_before_it(store: Store, full: list[bool], change: str) -> None:
+def test_a_change_comes_after_what_was_closed_before_it(store: Store, leave: Leave, change: str) -> None:
     """What was removed or renamed does not come back, and takes the new value along."""
     store.put_object(APP, b"k", b"old")
     store.put_object(APP, b"other", b"other")
-    undo(store, full, b"k")
+    leave(store, b"k")
     assert value(store, APP, b"k") == b"old"
     make, expected = CHANGES[change]
     make(store)
     store.publisher.publish_again()
+    store.publisher.recover()
     assert (values(store, APP) if expected else {}) == expected
     check_nothing_left(store)
 
@@ -93,10 +120,10 @@ REFUSED: dict[str, tuple[Callable[[Store], object], type[StoreError]]] = {
 
 
 @pytest.mark.parametrize("change", REFUSED)
-def test_a_name_that_waits_is_taken(store: Store, full: list[bool], change: str) -> None:
+def test_a_name_that_waits_is_taken(store: Store, leave: Leave, change: str) -> None:
     if "rename" in change:
         store.put_object(APP, b"other", b"other")
-    undo(store, full, b"k")
+    leave(store, b"k")
     make, error = REFUSED[change]
     with pytest.raises(error):
         make(store)
@@ -104,8 +131,8 @@ def test_a_name_that_waits_is_taken(store: Store, full: list[bool], change: str)
     check_nothing_left(store)
 
 
-def test_who_asks_for_a_new_name_is_told_at_close_that_it_is_taken(store: Store, full: list[bool]) -> None:
-    undo(store, full, b"k")
+def test_who_asks_for_a_new_name_is_told_at_close_that_it_is_taken(store: Store, leave: Leave) -> None:
+    leave(store, b"k")
     put, draft = new_put(store, top(store), b"k", How.CREATE), new_draft(store, b"created")
     with pytest.raises(ExistsError):
         store.publisher.prepare(put, draft, 2)
@@ -114,7 +141,7 @@ def test_who_asks_for_a_new_name_is_told_at_close_that_it_is_taken(store: Store,
     check_nothing_left(store)
 
 
-def test_attributes_are_not_set_on_what_is_about_to_be_replaced(store: Store, full: list[bool]) -> None:
+def test_attributes_are_not_set_on_what_is_about_to_be_replaced(store: Store, leave: Leave) -> None:
     """Whoever sets them by an inode looks the name up again, and finds the value that was closed before."""
     store.put_object(APP, b"k", b"old")
     for change in (
@@ -122,7 +149,7 @@ def test_attributes_are_not_set_on_what_is_about_to_be_replaced(store: Store, fu
         lambda ino: store.tree.set_xattrs(ino, b"packed"),
     ):
         old = node(store, APP, b"k").ino
-        undo(store, full, b"k")
+        leave(store, b"k")
         with pytest.raises(NotFoundError):
             change(old)
         change(node(store, APP, b"k").ino)
@@ -216,4 +243,19 @@ def test_what_is_undone_while_room_is_made_comes_first_as_well(
     with pytest.raises(ExistsError):
         store.tree.make_directory(top(store), b"k", 0o755, 0, 0)
     assert values(store, APP) == {b"k": b"new"}
+    check_nothing_left(store)
+
+
+def test_what_a_dead_process_has_left_comes_before_what_is_acknowledged_then(store: Store, stores: Stores) -> None:
+    """Also when that dies as well, and its session is the older one."""
+    stores.close(store)
+    with start_process(
+        OPEN + "store.sessions.ensure()\nwait()\nclose(b'k', b'newer')\ndie()", str(stores.path)
+    ) as last:
+        assert last.stdout is not None
+        assert last.stdout.readline() == "ready\n"
+        run_process(OPEN + "close(b'k', b'older')\ndie()", str(stores.path), expected=-9)
+        last.communicate("\n", timeout=60)
+    store = stores.open()
+    assert values(store, APP) == {b"k": b"newer"}
     check_nothing_left(store)

@@ -233,7 +233,7 @@ def test_a_full_disk_does_not_keep_the_store_closed(
     full[0] = False
     if not read_only:
         store.delete_object(APP, b"old")
-        assert [node.name for node in store.publisher.recover().nodes] == [b"k"]
+        assert [node.name for node in store.publisher.published_again().nodes] == [b"k"]
         assert keys(store, APP) == [b"k"]
         check_nothing_left(store)
 
