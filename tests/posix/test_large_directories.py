@@ -29,7 +29,7 @@ with open_store(ObjectStoreSettings(path=sys.argv[1]), create=True) as store:
 @pytest.fixture(scope="module")
 def many(shared: MountedStore) -> Iterator[Path]:
     """The run; whatever else a test puts there it takes away again."""
-    run_process(_FILL, shared.store, str(COUNT))
+    run_process(_FILL, shared.store, str(COUNT), seconds=600)  # ten are enough where nothing else runs
     return shared.run / "many"
 
 

@@ -154,10 +154,10 @@ def start_process(program: str, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def run_process(program: str, *arguments: str, expected: int = 0) -> str:
+def run_process(program: str, *arguments: str, expected: int = 0, seconds: float = 120) -> str:
     """Run `program` to its end, which is to be `expected` (-9 for `die()`), and return what it printed."""
     with start_process(program, *arguments) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=seconds)
     assert process.returncode == expected, err
     return out
 
