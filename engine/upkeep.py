@@ -5,6 +5,7 @@
 
 import math
 import time
+from functools import partial
 from typing import NamedTuple
 
 from engine.catalog import eviction, lifetimes
@@ -67,16 +68,22 @@ class Upkeep:
         self._old = 0
         """What is older than the time when it was looked at before that."""
 
-    def work(self) -> bool:
+    def last_change(self) -> int:
+        """The store's clock as the calling thread sees it, for `work` and `reclaim`. Raises StoreError."""
+        return int(self._database.value("SELECT clock_ns FROM store"))
+
+    def work(self, until: int = _ENDLESS) -> bool:
         """Do steps of everything there is to do, for a moment. Returns whether there is more. For a thread.
 
-        Between the steps it rests for as long as they took, so that others get at the store and the processor.
+        `until` as in `reclaim`. Between the steps it rests for as long as they took, so that others get at the store
+        and the processor.
         """
+        steps = (self.sweep, partial(self.reclaim, until), self.ripen)
         end = time.monotonic() + _TURN_S
         more = True
         while more and time.monotonic() < end:
             more = False
-            for step in (self.sweep, self.reclaim, self.ripen):
+            for step in steps:
                 began = time.monotonic()
                 more = step() or more
                 time.sleep(time.monotonic() - began)
@@ -128,14 +135,17 @@ class Upkeep:
         return bool(self._database.value("SELECT EXISTS (SELECT 1 FROM change)"))
 
     @again_when_full
-    def reclaim(self) -> bool:
+    def reclaim(self, until: int = _ENDLESS) -> bool:
         """Delete some of the values that nobody refers to and nobody has open. Returns whether there may be more.
+
+        `until`: only what was taken away up to this `last_change`. A thread must not be ahead of one that takes names
+        away and pins their values after that, who asks for `last_change` when all of them are pinned.
 
         What a live session took away is its own to delete: only it knows what it has open. Everything else goes when
         every other live session has acknowledged it. A call reads a part of the rows and begins where the last one
         ended, so that those which have to wait are not read again and again.
         """
-        rows = self._next_changes()
+        rows = self._next_changes(until)
         free = [(seq, content) for seq, content, is_free in rows if is_free]
         done: list[tuple[int]] = []
         if free and self._contents.shares_catalog:
@@ -167,7 +177,7 @@ class Upkeep:
         """Give back the space of deleted chunks in the data file. Waits for the disk. Returns whether there is more."""
         return self._database.slots.has_unripe() and self._database.slots.ripen()
 
-    def _next_changes(self) -> list[tuple[int, int, bool]]:
+    def _next_changes(self, until: int = _ENDLESS) -> list[tuple[int, int, bool]]:
         """The rows of `change` behind the last that was read: their numbers, their values, and whether they may go."""
         own = self._contents.sessions.own
         others: dict[int, int] = {number: seen for number, seen in self._database.rows("SELECT id, seen FROM session")}
@@ -175,7 +185,7 @@ class Upkeep:
         if others.keys() != self._others:
             # What one that is gone now had taken away was passed over.
             self._others, self._read_to, self._waiting = set(others), 0, math.inf
-        rows = self._database.rows(_CHANGES, (self._read_to, min(others.values(), default=_ENDLESS), _AT_ONCE))
+        rows = self._database.rows(_CHANGES, (self._read_to, min([until, *others.values()]), _AT_ONCE))
         found = []
         for seq, session, content, pinned in rows:
             is_free = session not in others and not pinned and not self._contents.is_pinned(content)

@@ -237,7 +237,8 @@ async def _sweep(state: MountState) -> None:
     upkeep = state.store.upkeep
     upkeep.unpin_all()
     if upkeep.anything_to_do:
-        while await trio.to_thread.run_sync(upkeep.work, limiter=state.background.upkeep):
+        # No request is between taking a name away and pinning its value for those who have just looked it up.
+        while await trio.to_thread.run_sync(upkeep.work, upkeep.last_change(), limiter=state.background.upkeep):
             pass
 
 

@@ -202,6 +202,25 @@ def test_an_own_value_open_here_waits_too(one: Store) -> None:
     assert kept(one) == 0
 
 
+def test_an_own_value_that_was_taken_away_just_now_waits(store: Store) -> None:
+    """As in a mount: the thread of the store is about to pin it, and another one deletes."""
+    store.create_pipeline(APP.name)
+    for key in (b"before", b"just now"):
+        store.put_object(APP, key, LARGE)
+    content = node(store, APP, b"just now").content
+    store.delete_object(APP, b"before")
+    before = store.upkeep.last_change()
+    store.delete_object(APP, b"just now")
+    for _ in range(2):
+        while store.upkeep.work(before):
+            pass
+        assert store.contents.read(content, 0, 10**6) == LARGE
+        assert kept(store) == 1
+    while store.upkeep.work(store.upkeep.last_change()):
+        pass
+    assert kept(store) == 0
+
+
 def test_a_closed_store_keeps_nothing_alive(stores: Stores, one: Store, other: Store) -> None:
     one.put_object(APP, b"key", b"value")
     other.contents.pin(node(other, APP, b"key").content)
