@@ -39,11 +39,21 @@ def _make(beside: Path) -> tuple[Path, int]:
         path = Path(tempfile.mkdtemp(prefix=_NAMES, dir=beside))
         with suppress(FileNotFoundError):  # another began here, and took it for one that was left
             fd = _open(path)
-            with suppress(OSError):  # a filesystem without locks: then none that was left is removed
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists():
+            if _hold(fd) and path.exists():
                 return path, fd
             os.close(fd)
+            path.rmdir()  # unless the other does: one of another user it leaves
+
+
+def _hold(fd: int) -> bool:
+    """Lock a place. False where another has it at this moment, to see whether it was left."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a filesystem without locks: then none that was left is removed
+    return True
 
 
 def _open(path: Path) -> int:

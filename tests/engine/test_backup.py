@@ -1,6 +1,7 @@
 """A copy of a store: of one moment, whole, and a store itself."""
 
 import errno
+import fcntl
 import os
 import signal
 import threading
@@ -247,6 +248,26 @@ def test_two_that_begin_at_once(target: Path, monkeypatch: pytest.MonkeyPatch, w
     assert len(made) == 2
     place.file("").touch()
     place.remove()
+    assert list(target.parent.glob("backup*")) == []
+
+
+def test_one_that_begins_while_another_looks(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks whether a place was left holds it for that time. It may be of another user, and then stay."""
+    looking, opened = [], os.open
+
+    def looked_at_meanwhile(path: Path, *arguments: int, **options: int) -> int:
+        fd = opened(path, *arguments, **options)
+        if not looking:
+            looking.append(opened(path, *arguments, **options))
+            fcntl.flock(looking[0], fcntl.LOCK_EX)
+        return fd
+
+    monkeypatch.setattr("engine.workplaces.os.open", looked_at_meanwhile)
+    with closing_workplace(target.parent) as place:
+        os.close(looking[0])
+        assert len(list(target.parent.glob("backup*"))) == 1
+        Workplace(target.parent).remove()
+        assert place.file("").read_text() == "under way"
     assert list(target.parent.glob("backup*")) == []
 
 
