@@ -16,7 +16,6 @@ from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
-from engine.drafts import SMALL_BYTES
 from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, QuotaError, StoreError, TooLargeError
 from engine.intents import Name
 from engine.journal import Entry
@@ -62,10 +61,6 @@ class _Stuck:
         """It was tried in vain. To try costs the store's lock and all that it has left is read: ever less often."""
         self.until = time.monotonic() + self.wait_s
         self.wait_s = min(max(_SHORTEST_WAIT_S, 2 * self.wait_s), _LONGEST_WAIT_S)
-
-
-class _UnreadableError(StoreError):
-    """The value that is to be appended to is damaged."""
 
 
 def _concerns_a_value(error: StoreError) -> bool:
@@ -263,9 +258,12 @@ class Recovery:
         """Publish what was acknowledged, in the caller's transaction; None when there is nowhere to put it any more."""
 
         def join(old: Node, put: Put) -> tuple[int, int]:
-            self._require_readable(old)
             content = tx.new_number()
-            self._contents.join(content, old.content, old.size, put.content, put.size)
+            try:
+                self._contents.join(content, old.content, old.size, put.content, put.size)
+            except NotFoundError as error:
+                # As what is damaged, which a repair makes lost: it takes the name away, and then this can be published.
+                raise InternalError("the value that was appended to is lost") from error
             tx.drop_content(put.content)
             return content, old.size + put.size
 
@@ -283,16 +281,3 @@ class Recovery:
                 self._database.troubles.note(f"a Put that was acknowledged is lost, as the limits are now: {error}")
             return None
         return node
-
-    def _require_readable(self, old: Node) -> None:
-        """Who cannot be appended to must not keep all others from being recovered. Raises _UnreadableError.
-
-        What the disk or the engine fails to read just now raises InternalError: it may be read another time.
-        """
-        try:
-            self._contents.read(old.content, 0, min(old.size, SMALL_BYTES))
-        except (InternalError, DamagedError) as error:
-            if isinstance(error, InternalError) and not isinstance(error.__cause__, NotFoundError):
-                raise
-            self._database.troubles.note(f"an object cannot be appended to, and what was appended is lost: {error}")
-            raise _UnreadableError(str(error)) from error

@@ -57,7 +57,7 @@ def stored_ranges(database: Database, number: int, size: int, count: int | None)
             next_one += 1
         if start * CHUNK_BYTES < size:
             yield start * CHUNK_BYTES, min(next_one * CHUNK_BYTES, size) - start * CHUNK_BYTES
-    _require_complete(database, number, count)
+    require_complete(database, number, count)
 
 
 def read_chunk(database: Database, number: int, extent: Extent) -> bytes:
@@ -79,14 +79,14 @@ def _pieces(database: Database, number: int, offset: int, length: int, count: in
         else:
             wanted = min(length, CHUNK_BYTES - start)
             if extent is HOLE:
-                _require_complete(database, number, count)
+                require_complete(database, number, count)
             piece = _from_row(database, number, extent, start, wanted).ljust(wanted, b"\0")
         yield piece
         offset += wanted
         length -= wanted
 
 
-def _require_complete(database: Database, number: int, count: int | None) -> None:
+def require_complete(database: Database, number: int, count: int | None) -> None:
     """Raise DamagedError when a hole is an extent that is missing."""
     if count is not None and database.value("SELECT count(*) FROM extent WHERE content = ?", (number,)) != count:
         raise damaged(number)

@@ -10,7 +10,7 @@ from engine.drafts import SMALL_BYTES
 from engine.errors import NotFoundError
 from engine.sqlite.chunks import ChunkedDraft
 from engine.sqlite.database import Database
-from engine.sqlite.extents import delete_chunks, read_chunks, read_chunks_now, stored_ranges
+from engine.sqlite.extents import delete_chunks, read_chunks, read_chunks_now, require_complete, stored_ranges
 from engine.sqlite.fullness import require_space
 from engine.sqlite.hashing import check_small, hash_of
 
@@ -85,7 +85,11 @@ class Values:
         return ChunkedDraft(self.database, number, size)
 
     def _copy_as_extents(self, base: int, number: int) -> None:
-        if self.database.value("SELECT data IS NULL FROM content WHERE number = ?", (base,)):
+        is_large, extents = self.database.only_row(
+            "SELECT data IS NULL, extents FROM content WHERE number = ?", (base,)
+        )
+        if is_large:
+            require_complete(self.database, base, extents)  # or what is missing would be a hole from now on
             self.database.rows(_SHARE_CHUNKS, (number, base))
         else:
             draft = ChunkedDraft(self.database, number)
