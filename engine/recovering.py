@@ -16,7 +16,7 @@ from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
-from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, QuotaError, StoreError, TooLargeError
+from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, StoreError
 from engine.intents import Name
 from engine.journal import Entry
 from engine.model import Effects, Node
@@ -70,6 +70,10 @@ def _concerns_a_value(error: StoreError) -> bool:
 
 def _concerns_one_part(error: StoreError) -> bool:
     return not isinstance(error, FAULTS) or _concerns_a_value(error)
+
+
+def _path(tx: Transaction, put: Put) -> str:
+    return nodes.path_of(tx.database, put.parent, put.name).decode("utf-8", "backslashreplace")
 
 
 class Recovery:
@@ -180,9 +184,8 @@ class Recovery:
                     if not _concerns_a_value(error):
                         raise
                     names.add(name)
-                    path = nodes.path_of(tx.database, *name).decode("utf-8", "backslashreplace")
-                    text = f"what was put to {path} cannot be published yet, nor what was later: {error}"
-                    self._note(session, text, error)
+                    why = f"cannot be published yet, nor what was later: {error}"
+                    self._note(session, f"what was put to {_path(tx, item.put)} {why}", error)
             item.put.ino = ino
             waiting.append(item)
         return published, waiting
@@ -275,9 +278,9 @@ class Recovery:
         except FAULTS:
             raise  # it is not lost: whoever tries again has it
         except StoreError as error:
-            # Its directory went away, or the limits were tightened: there is nowhere to put it.
+            # Its directory went away, a directory has its name, or the limits were tightened. Not what its writer has
+            # removed: that was taken back before.
             tx.drop_content(put.content)
-            if isinstance(error, (TooLargeError, QuotaError)):
-                self._database.troubles.note(f"a Put that was acknowledged is lost, as the limits are now: {error}")
+            self._database.troubles.note(f"what was put to {_path(tx, put)} and acknowledged is lost: {error}")
             return None
         return node

@@ -487,7 +487,7 @@ for number in range(5):
     check_nothing_left(store)
 
 
-def test_what_has_no_place_any_more_is_given_up(made: Stores) -> None:
+def test_what_has_no_place_any_more_is_given_up_and_told(made: Stores) -> None:
     store = after_death(
         made,
         """
@@ -495,14 +495,40 @@ store.put_object(app, b"a/b", b"")
 store.start_run(b"42")
 below = [directory(store, app, b"a"), directory(store, ScopeName.run("42"))]
 for number, parent in enumerate(below):
-    store.publisher.prepare(new_put(store, parent, b"key"), new_draft(store, b'large' * 50_000), number)
-store.publisher.prepare(new_put(store, top, b"kept"), new_draft(store, b"value"), 9)
+    store.publisher.prepare(new_put(store, parent, b"key %d" % number), new_draft(store, b'large' * 50_000), number)
+for number, name in enumerate((b"kept", b"c"), 2):
+    store.publisher.prepare(new_put(store, top, name), new_draft(store, b"value"), number)
+store.put_object(app, b"c/d", b"")
 store.delete_object(app, b"a/b")
 store.tree.remove_directory(top, b"a")
 store.tree.remove_directory(3, b"42")
 """,
     )
-    assert values(store, APP) == {b"kept": b"value"}
+    assert values(store, APP) == {b"kept": b"value", b"c/d": b""}
+    assert store.database.troubles.news() == [
+        "what was put to key 0 and acknowledged is lost: the directory is gone",
+        "what was put to key 1 and acknowledged is lost: the directory is gone",
+        "what was put to pipeline/app/c and acknowledged is lost: a directory has this name",
+    ]
+    check_nothing_left(store)
+
+
+def test_what_its_writer_took_back_is_no_loss_to_be_told(made: Stores) -> None:
+    """As a mount does before the name is removed."""
+    store = after_death(
+        made,
+        """
+store.put_object(app, b"a/b", b"")
+for number, content in enumerate((b"small", b"large" * 50_000)):
+    put, draft = new_put(store, directory(store, app, b"a"), b"key %d" % number), new_draft(store, content)
+    store.publisher.prepare(put, draft, number)
+    store.publisher.retract(put.ino, draft, number)
+store.delete_object(app, b"a/b")
+store.tree.remove_directory(top, b"a")
+""",
+    )
+    assert store.database.troubles.news() == []
+    assert keys(store, APP) == []
     check_nothing_left(store)
 
 
@@ -510,6 +536,8 @@ def test_a_tighter_max_object_size_gives_up_what_is_too_large(made: Stores) -> N
     program = OPEN + 'store.publisher.prepare(new_put(store, top, b"key"), new_draft(store, b"value"), 1)\ndie()'
     run_process(program, str(made.path), expected=-9)
     store = made.open(max_object_size=4)
+    (told,) = store.database.troubles.news()
+    assert "what was put to pipeline/app/key and acknowledged is lost: the value has 5 bytes" in told
     assert keys(store, APP) == []
     check_nothing_left(store)
 
