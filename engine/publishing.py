@@ -16,7 +16,7 @@ from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
-from engine.errors import StoreError, UnavailableError
+from engine.errors import OutOfSpaceError, StoreError, UnavailableError
 from engine.intents import Fulfilled, Intents, Name
 from engine.model import Effects, Kind, Node
 from engine.recovering import Recovered, Recovery
@@ -237,9 +237,10 @@ class Publisher:
 
     def _publish_left(self) -> dict[Name, StoreError]:
         """As `_publish_waiting`, of sessions that died. Raises StoreError, as the change that comes next would."""
-        recovered = self._recovery.recover()
-        self._again.nodes.extend(recovered.nodes)
-        self._again.effects.extend(recovered.effects)
+        with suppress(OutOfSpaceError):  # what is changed next may make room; what was published is told the next time
+            recovered = self._recovery.recover()
+            self._again.nodes.extend(recovered.nodes)
+            self._again.effects.extend(recovered.effects)
         return self._recovery.held()
 
     def _publish_waiting(self) -> dict[Name, Exception]:

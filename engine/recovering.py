@@ -1,9 +1,7 @@
 """What processes that died have left: Puts that were acknowledged and not published, and drafts that were not."""
 
-import math
-import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +14,13 @@ from engine.catalog import puts as catalog_puts
 from engine.catalog.puts import Put
 from engine.catalog.transaction import Transaction
 from engine.contents import Contents
-from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, StoreError
+from engine.errors import FAULTS, DamagedError, InternalError, NotFoundError, OutOfSpaceError, StoreError
 from engine.intents import Name
 from engine.journal import Entry
 from engine.model import Effects, Node
 from engine.sqlite.database import Database
-
-_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
-"""Between two attempts at one session; the second one comes at once."""
+from engine.sqlite.fullness import again_when_full
+from engine.withheld import Withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +40,6 @@ class _Left(NamedTuple):
     put: Put
 
 
-@dataclass(slots=True)
-class _Stuck:
-    """A session that has left what cannot be published yet."""
-
-    told: set[str] = field(default_factory=set)
-    """What was said of it."""
-    names: set[Name] = field(default_factory=set)
-    """Where that is to go."""
-    why: tuple[type[StoreError], str] | None = None
-    """The class and the message of the error; each who is told has one of his own."""
-    until: float = -math.inf
-    """When it is tried again, at the earliest."""
-    wait_s: float = 0.0
-
-    def put_off(self) -> None:
-        """It was tried in vain. To try costs the store's lock and all that it has left is read: ever less often."""
-        self.until = time.monotonic() + self.wait_s
-        self.wait_s = min(max(_SHORTEST_WAIT_S, 2 * self.wait_s), _LONGEST_WAIT_S)
-
-
 def _concerns_a_value(error: StoreError) -> bool:
     """Whether a value cannot be read, and the catalog can: then only Puts that need that value have to wait."""
     return isinstance(error, (DamagedError, InternalError)) and not isinstance(error.__cause__, apsw.Error)
@@ -76,6 +53,13 @@ def _path(tx: Transaction, put: Put) -> str:
     return nodes.path_of(tx.database, put.parent, put.name).decode("utf-8", "backslashreplace")
 
 
+def _drop_unacknowledged(tx: Transaction, session: int) -> None:
+    """Leave to be deleted what a dead session had not acknowledged, and what it kept for its readers."""
+    for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
+        tx.drop_content(content)
+    tx.rows("DELETE FROM pin WHERE session = ?", (session,))
+
+
 class Recovery:
     """Publishes what is left of sessions that died."""
 
@@ -84,57 +68,57 @@ class Recovery:
         self._contents = contents
         self._recovered = Recovered([], [])
         """What `recover` has not told of yet."""
-        self._stuck: dict[int, _Stuck] = {}
+        self._withheld = Withheld(database)
 
     def recover(self) -> Recovered:
         """Publish what sessions that died had acknowledged, and delete what they had not.
 
-        Raises StoreError; what was published up to there is told by the next call.
+        Raises StoreError; OutOfSpaceError once every session was tried. What was published is told by the next call.
         """
-        for session in self._due():
+        full: OutOfSpaceError | None = None
+        for session in filter(self._withheld.is_due, self._contents.sessions.dead()):
+            done = False
             try:
                 done = self._recover_session(session)
+            except OutOfSpaceError as error:
+                full = error  # the next one may have less, and what can be deleted makes room
+                self._withheld.note(session, error)
             except Exception as error:
                 if isinstance(error, StoreError) and not isinstance(error, (DamagedError, InternalError)):
                     raise
                 # What was acknowledged waits until that is repaired, and everything else goes on: an error of ours or
                 # of the disk, too, must not keep the store from being opened.
                 why = error if isinstance(error, StoreError) else InternalError(f"unexpected {error!r}")
-                self._note(session, f"what session {session} has left cannot be published yet: {why}", why)
-                done = False
+                self._withheld.note(session, why, f"what session {session} has left cannot be published yet: {why}")
             if done and self._database.path is not None:
                 with suppress(OSError):  # else `tidy` does it, the next time that the store is opened
                     journal.path_of(self._database.path, session).unlink(missing_ok=True)
-            if session in self._stuck:
-                self._stuck[session].names = self._names_left_by(session)
-                self._stuck[session].put_off()
+            if session in self._withheld:
+                self._withheld.put_off(session)
+                if not done:
+                    self._let_go(session)
+        if full is not None:
+            raise full
         recovered, self._recovered = self._recovered, Recovered([], [])
         return recovered
 
     def held(self) -> dict[Name, StoreError]:
         """The names that sessions which died have left something for that cannot be published yet, and why."""
-        held: dict[Name, StoreError] = {}
-        for session in self._contents.sessions.dead() if self._stuck else []:
-            stuck = self._stuck.get(session)
-            if stuck is not None and stuck.why is not None:
-                held |= dict.fromkeys(stuck.names, stuck.why[0](stuck.why[1]))
-        return held
+        return self._withheld.names(self._contents.sessions.dead())
 
-    def _names_left_by(self, session: int) -> set[Name]:
-        """As far as they can be read."""
-        names: set[Name] = set()
-        with suppress(StoreError):
-            names |= {*self._database.rows("SELECT parent, name FROM intent WHERE session = ?", (session,))}
-            resolved = self._database.value("SELECT resolved FROM session WHERE id = ?", (session,))
-            entries = [] if self._database.path is None else journal.read(journal.path_of(self._database.path, session))
-            puts = [entry.as_put() for entry in entries if entry.number > resolved and entry.put is not None]
-            names |= {(put.parent, put.name) for put in puts}
-        return names
+    def _let_go(self, session: int) -> None:
+        """The space of others is not to wait for one whose Puts wait."""
+        if self._withheld.keeps_all(session):
+            with suppress(StoreError):  # else the next time
+                self._keep_acknowledged(session)
+                self._withheld.note_let_go(session)
 
-    def _due(self) -> list[int]:
-        now = time.monotonic()
-        dead = self._contents.sessions.dead()
-        return [session for session in dead if session not in self._stuck or self._stuck[session].until <= now]
+    @again_when_full
+    def _keep_acknowledged(self, session: int) -> None:
+        """Have a session keep what it had acknowledged, and that alone: few rows, for a disk that may be full."""
+        with self._database.write():
+            _drop_unacknowledged(Transaction(self._database, self._contents.sessions.own), session)
+            sessions.leave_waiting(self._database, session, 0)
 
     def _recover_session(self, session: int) -> bool:
         """Returns whether it did; False when another process was quicker."""
@@ -146,26 +130,17 @@ class Recovery:
             entries = self._journal(session, resolved[0])
             left = self._left_by(tx, session, [entry for entry in entries if entry.number > resolved[0]])
             published, waiting = self._publish_all(tx, session, left)
-            for (content,) in tx.rows("DELETE FROM draft WHERE session = ? RETURNING content", (session,)):
-                tx.drop_content(content)
-            for table in ("intent", "pin"):
-                tx.rows(f"DELETE FROM {table} WHERE session = ?", (session,))
+            _drop_unacknowledged(tx, session)
+            tx.rows("DELETE FROM intent WHERE session = ?", (session,))
             if waiting:
                 self._keep_waiting(tx, session, waiting, max(entry.number for entry in entries) if entries else 0)
             else:
                 tx.rows("DELETE FROM session WHERE id = ?", (session,))
         self._recovered.nodes.extend(filter(None, published))
         self._recovered.effects.append(tx.effects())
-        if not waiting and session in self._stuck:
-            for text in self._stuck.pop(session).told:
-                self._database.troubles.take_back(text)
+        if not waiting:
+            self._withheld.drop(session)
         return True
-
-    def _note(self, session: int, text: str, why: StoreError) -> None:
-        stuck = self._stuck.setdefault(session, _Stuck())
-        stuck.told.add(text)
-        stuck.why = type(why), str(why)
-        self._database.troubles.note(text)
 
     def _publish_all(self, tx: Transaction, session: int, left: list[_Left]) -> tuple[list[Node | None], list[_Left]]:
         """Returns what was published, and what has to wait: Puts that need what cannot be read, and those behind them
@@ -185,7 +160,7 @@ class Recovery:
                         raise
                     names.add(name)
                     why = f"cannot be published yet, nor what was later: {error}"
-                    self._note(session, f"what was put to {_path(tx, item.put)} {why}", error)
+                    self._withheld.note(session, error, f"what was put to {_path(tx, item.put)} {why}")
             item.put.ino = ino
             waiting.append(item)
         return published, waiting

@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.catalog import nodes
+from engine.catalog import nodes, puts
 from engine.catalog.invariants import NEVER
 from engine.catalog.transaction import Transaction
 from engine.config import ObjectStoreSettings
 from engine.errors import DamagedError, InternalError, InvalidError, OpenError
 from engine.inspecting import what_is_wrong
-from engine.model import Effects, Kind, Node
+from engine.model import Effects, Node
 from engine.opening import open_store
 from engine.salvage import rebuilding, swapping
 from engine.salvage.accounting import Outcome
@@ -203,8 +203,9 @@ def _what_is_wrong(store: Store, content: int, size: int) -> str | None:
 
 
 def _take_away(store: Store, node: Node) -> None:
-    assert node.kind == Kind.OBJECT
-    store.tree.remove(node.parent, node.name)
+    """Before what waits to be put there, maybe for this."""
+    with store.database.write():
+        puts.remove(Transaction(store.database, store.sessions.own), node)
 
 
 def _give_up(store: Store, node: Node) -> None:

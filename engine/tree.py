@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Protocol
 
-from engine.catalog import eviction, facts, lifetimes, nodes, renames, room, summaries
+from engine.catalog import eviction, facts, lifetimes, nodes, puts, renames, room, summaries
 from engine.catalog.facts import Searches
 from engine.catalog.room import Waiting
 from engine.catalog.transaction import Transaction
@@ -175,11 +175,11 @@ class Tree:
             node = self._existing(parent, name)
             if node.kind == Kind.DIRECTORY:
                 raise IsDirectoryError("this is a directory: rmdir removes it when it is empty")
-            nodes.touch_directory(tx, parent)
-            nodes.delete(tx, node)
             if node.kind == Kind.OBJECT:
-                lifetimes.count(tx, node.scope, -1, -node.size)
-                eviction.restore(tx, node.ino)
+                puts.remove(tx, node)
+            else:
+                nodes.touch_directory(tx, parent)
+                nodes.delete(tx, node)
         now = time.monotonic()
         for back in tx.restored:
             self._came_back[back.ino] = now

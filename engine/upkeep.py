@@ -61,8 +61,8 @@ class Upkeep:
         """The row of `change` up to which `reclaim` has read."""
         self._waiting: float = math.inf
         """The first of those rows that is for this process to delete, but not yet."""
-        self._others: set[int] = set()
-        """The other sessions at that time."""
+        self._others: set[tuple[int, bool]] = set()
+        """The other sessions at that time, and whether they listened."""
         self._looked: tuple[float, int] = (-math.inf, 0)
         """When the store's clock was looked at, some minutes ago at most, and what is older than that."""
         self._old = 0
@@ -182,9 +182,10 @@ class Upkeep:
         own = self._contents.sessions.own
         others: dict[int, int] = {number: seen for number, seen in self._database.rows("SELECT id, seen FROM session")}
         seen = others.pop(own, _ENDLESS)
-        if others.keys() != self._others:
-            # What one that is gone now had taken away was passed over.
-            self._others, self._read_to, self._waiting = set(others), 0, math.inf
+        listening = {(number, heard < _ENDLESS) for number, heard in others.items()}
+        if listening != self._others:
+            # What one had taken away that is gone now, or waits dead and has let go of it, was passed over.
+            self._others, self._read_to, self._waiting = listening, 0, math.inf
         rows = self._database.rows(_CHANGES, (self._read_to, min([until, *others.values()]), _AT_ONCE))
         found = []
         for seq, session, content, pinned in rows:

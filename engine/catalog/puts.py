@@ -98,6 +98,14 @@ def put(tx: Transaction, put: Put, join: Join) -> tuple[Node, Node | None]:
     return new, old
 
 
+def remove(tx: Transaction, node: Node) -> None:
+    """Remove an object. What it had displaced comes back."""
+    nodes.touch_directory(tx, node.parent)
+    nodes.delete(tx, node)
+    lifetimes.count(tx, node.scope, -1, -node.size)
+    eviction.restore(tx, node.ino)
+
+
 def _make_way(tx: Transaction, new: Node, old: Node | None, too_many: int) -> None:
     """An object was put into a pipeline that is full, or was."""
     waits = Waits(new.ino)

@@ -4,17 +4,18 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from engine import ScopeName, Store, recovering
+from engine import ScopeName, Store, withheld
 from engine.checking import Check
 from engine.compacting import compact
 from engine.config import ObjectStoreSettings
 from engine.contents import Contents
-from engine.errors import DamagedError, InternalError, UnavailableError
+from engine.errors import DamagedError, InternalError, OutOfSpaceError, StoreError, UnavailableError
 from engine.recovering import Recovery
 from engine.repairing import repair
 from tests.support.acknowledging import OPEN, after_death, journals
@@ -152,27 +153,28 @@ def test_a_session_whose_journal_cannot_be_read_keeps_nobody_out(stores: Stores)
     check_nothing_left(store)
 
 
-@pytest.mark.parametrize("damage", [DAMAGED, ""], ids=["a value", "a session"])
+@pytest.mark.parametrize("error", [None, DamagedError, OutOfSpaceError], ids=["a value", "a session", "a full disk"])
 def test_what_waits_is_tried_ever_less_often(
-    stores: Stores, leave: Leave, monkeypatch: pytest.MonkeyPatch, damage: str
+    stores: Stores, leave: Leave, monkeypatch: pytest.MonkeyPatch, error: type[StoreError] | None
 ) -> None:
     """A mount looks twice a second; each attempt takes the lock of the store, and reads all that was left."""
-    leave(damage)
+    leave("" if error else DAMAGED)
     clock, attempts = [1000.0], []
     recover = Recovery._recover_session
 
     def fail(recovery: Recovery, session: int) -> bool:
         attempts.append(clock[0])
-        if not damage:
-            raise DamagedError("a page of the store's database is damaged")
+        if error:
+            raise error("a page is damaged, or there is no room for one")
         return recover(recovery, session)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recovering.time, "monotonic", lambda: clock[0])
+        patch.setattr(withheld.time, "monotonic", lambda: clock[0])
         patch.setattr(Recovery, "_recover_session", fail)
         store = stores.open()
         for _ in range(2 * 600):
-            store.publisher.recover()
+            with suppress(OutOfSpaceError):
+                store.publisher.recover()
             clock[0] += 0.5
         assert len(attempts) < 20
         assert attempts[:2] == [1000, 1000]
