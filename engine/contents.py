@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from engine.catalog.transaction import Transaction
 from engine.drafts import SMALL_BYTES, Draft, LargeDraft, SpooledDraft
 from engine.errors import InternalError, NotFoundError
 from engine.interface import ObjectEngine
@@ -198,6 +199,15 @@ class Contents:
             draft.seal()
         else:
             self.engine.put_stream(key, self._both(first, first_size, second, second_size), force=True)
+
+    def drop_superseded(self, draft: Draft) -> None:
+        """Leave the values to be deleted that no intent of a draft refers to any more, in the caller's transaction."""
+        if not draft.superseded:
+            return
+        tx = Transaction(self.database, self.sessions.own)
+        for content in draft.superseded:
+            tx.rows("DELETE FROM draft WHERE content = ?", (content,))
+            tx.drop_content(content)
 
     def _both(self, first: int, first_size: int, second: int, second_size: int) -> Iterator[bytes]:
         yield from self.pieces(first, first_size)

@@ -5,7 +5,7 @@ A small value is written to the session's journal, which costs one system call. 
 moments: what stays unpublished while later Puts are published moves to the table.
 """
 
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,30 +19,16 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import Draft
 from engine.errors import StoreError
+from engine.fulfilling import Fulfilled
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
+from engine.withdrawals import Withdrawals
 
 _LONGEST_JOURNAL = 4 * 1024 * 1024
 _DELETE = "DELETE FROM intent WHERE ino = ? AND handle = ? RETURNING parent, size"
 
 Name = tuple[int, bytes]
 """A directory and a name in it."""
-
-
-@dataclass(slots=True)
-class Fulfilled:
-    """What a transaction does about intents; true once the block of its operation has ended."""
-
-    key: Key
-    entry: Entry | None
-    parent: int = 0
-    size: int = 0
-    """Where the Put that was acknowledged goes, and how many bytes it has."""
-    moved: list[Entry] = field(default_factory=list)
-
-    def has_room_for(self, put: Put) -> bool:
-        """Whether there is room for a Put because of what was acknowledged."""
-        return self.parent == put.parent and self.size >= put.size
 
 
 class Intents:
@@ -59,6 +45,7 @@ class Intents:
         """What is in the journal alone, in the order of its numbers."""
         self._in_table: set[Key] = set()
         self._acknowledged = Acknowledged(database, contents.sessions)
+        self.withdrawals = Withdrawals(self._numbers, None if database.path is None else self._open_journal)
         self._unsure: list[Fulfilled] = []
         """What a transaction has seen to that is not committed yet."""
         self.unpublished: dict[Key, Name] = {}
@@ -79,6 +66,7 @@ class Intents:
         self._open_journal().append(entry)
         self._written.pop(key, None)
         self._written[key] = entry
+        self.withdrawals.drop(key)
         self._acknowledged.note(key, put, scope)
 
     def _belongs_in_table(self, key: Key, put: Put, draft: Draft) -> bool:
@@ -99,7 +87,7 @@ class Intents:
             put.content, put.size = self._contents.keep(draft)
             fulfilled = self.fulfil(key)
             puts.keep_intent(self._database, key[1], session, next(self._numbers), put)
-            self.drop_superseded(draft)
+            self._contents.drop_superseded(draft)
             self.seen_to(fulfilled)
         self.note(fulfilled)
         self._in_table.add(key)
@@ -107,18 +95,25 @@ class Intents:
         draft.note_kept()
 
     def withdraw(self, key: Key, draft: Draft) -> None:
-        """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
+        """Take an intent back: its value is about to change, or is not to be published after all.
+
+        Raises StoreError; then it is among the `withdrawals`.
+        """
         self.unpublished.pop(key, None)
-        if key in self._in_table:
+        if key not in self._in_table and key not in self._written:
+            return
+        try:
             self._withdraw(key, draft)
-        elif key in self._written:
-            try:
-                self._withdraw(key, draft)
-            except StoreError:
-                # Then the journal says it, to all who do not find an older state of it.
-                self._open_journal().append(Entry(next(self._numbers), *key, None, b""))
-                del self._written[key]
-                self._acknowledged.drop(key)
+        except StoreError:
+            # Then the journal says it, to all who do not find an older state of it.
+            self.withdrawals.add(key, draft)
+            self._acknowledged.drop(key)
+            with suppress(StoreError):
+                self.withdrawals.say()
+            if key in self._in_table or not self.withdrawals.is_said(key):
+                raise
+            del self._written[key]
+            self.withdrawals.drop(key)
 
     def _withdraw(self, key: Key, draft: Draft) -> None:
         with self._database.write():
@@ -128,20 +123,11 @@ class Intents:
                 session = self._contents.sessions.own
                 self._database.rows("INSERT OR IGNORE INTO draft VALUES (?, ?)", (draft.content, session))
             # The intent was the last that referred to them.
-            self.drop_superseded(draft)
+            self._contents.drop_superseded(draft)
             self.seen_to(fulfilled)
         self.note(fulfilled)
         draft.registered |= registers
         draft.superseded.clear()
-
-    def drop_superseded(self, draft: Draft) -> None:
-        """Leave the values to be deleted that no intent of a draft refers to any more, in the caller's transaction."""
-        if not draft.superseded:
-            return
-        tx = Transaction(self._database, self._contents.sessions.own)
-        for content in draft.superseded:
-            tx.rows("DELETE FROM draft WHERE content = ?", (content,))
-            tx.drop_content(content)
 
     def waiting(self, but: Key | None = None) -> Waiting:
         """What is acknowledged and not published, but for one; of other processes, what they keep in the table."""
@@ -151,7 +137,7 @@ class Intents:
         """With names and sizes."""
         known = puts.all_intents(self._database)
         known |= {key: entry.as_put() for key, entry in self._written.items()}
-        return [put for key, put in known.items() if key != but]
+        return [put for key, put in known.items() if key != but and key not in self.withdrawals]
 
     def require_room(self, tx: Transaction, scope: int, put: Put, fulfilled: Fulfilled | None) -> None:
         """Look whether a Put that a transaction has made fits, unless it has had its room since it was acknowledged.
@@ -184,7 +170,7 @@ class Intents:
     def seen_to(self, fulfilled: Fulfilled) -> None:
         """End it: once the transaction is committed, the journal counts behind this entry only."""
         if fulfilled.entry is not None:
-            self._count_from(fulfilled.entry.number)
+            self._count_from(fulfilled.entry.number, fulfilled.key)
 
     def _move(self, entry: Entry) -> None:
         put = entry.as_put()
@@ -192,7 +178,9 @@ class Intents:
         session = self._contents.sessions.own
         puts.note_intent(self._database, entry.handle, session, entry.number, put, put.how)
 
-    def _count_from(self, number: int) -> None:
+    def _count_from(self, number: int, key: Key | None = None) -> None:
+        with suppress(StoreError):  # else a kill within the next second publishes it
+            self.withdrawals.say(above=number, but=key)
         writes = self._database.writes
         if "resolved" not in writes.known:
             writes.before_commit(self._keep_resolved)
@@ -207,6 +195,7 @@ class Intents:
         """The operation that saw to an intent is done; its transaction may be open still."""
         self._in_table.discard(fulfilled.key)
         self._written.pop(fulfilled.key, None)
+        self.withdrawals.drop(fulfilled.key)
         self._acknowledged.drop(fulfilled.key)
         self.unpublished.pop(fulfilled.key, None)
         for entry in fulfilled.moved:
@@ -215,15 +204,19 @@ class Intents:
             self._in_table.add(key)
         if self._database.writes.open:
             self._unsure.append(fulfilled)
-        elif not self._written and self._journal is not None:
-            self._journal.restart()
+        else:
+            self._restart()
 
     def _settle(self, committed: bool) -> None:
         """A transaction that saw to intents has ended."""
         unsure, self._unsure = self._unsure, []
         if not committed:
             self._take_back(unsure)
-        elif not self._written and self._journal is not None:
+        else:
+            self._restart()
+
+    def _restart(self) -> None:
+        if self._journal is not None and not self._written and not self.withdrawals:
             self._journal.restart()
 
     def _take_back(self, unsure: list[Fulfilled]) -> None:
@@ -269,6 +262,7 @@ class Intents:
 
     def _open_journal(self) -> Journal:
         if self._journal is None:
+            self._database.writes.require_allowed()  # or it may be another store that is there now
             session = self._contents.sessions.ensure()
             assert self._database.path is not None
             self._journal = Journal(journal.path_of(self._database.path, session))
@@ -290,11 +284,15 @@ class Intents:
         self._in_table.update(self._written)
         self._written.clear()
         assert self._journal is not None
-        self._journal.restart()
+        self._journal.restart(self.withdrawals.entries())
 
     def close(self) -> None:
-        """Leave nothing in the journal, and delete it. Raises StoreError; then it stays, for who recovers it."""
+        """Leave nothing in the journal, and delete it. Raises StoreError; then it stays, for who recovers it.
+
+        It also stays with what could not be taken back.
+        """
+        self.withdrawals.say()
         if self._journal is not None:
             self._empty()
-            self._journal.remove()
+            self._journal.close(remove=not self.withdrawals)
             self._journal = None

@@ -19,7 +19,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from operator import eq
 from pathlib import Path
@@ -121,17 +121,27 @@ class Journal:
             raise _failure(error) from error
         self._end = offset
 
-    def restart(self) -> None:
-        """All entries are seen to: begin again at the beginning."""
-        if self._end > _KEPT_BYTES:
-            with suppress(OSError):  # else it stays as long as it is
-                os.ftruncate(self._fd, 0)
-        self._end = 0
+    def restart(self, still: Iterable[Entry] = ()) -> None:
+        """All entries are seen to: begin again at the beginning, with what it has `still` to say.
 
-    def remove(self) -> None:
-        """Close the file and delete it."""
+        Raises InternalError and OutOfSpaceError where that cannot be written, and goes on at its end then.
+        """
+        end, self._end = self._end, 0
+        try:
+            for entry in still:
+                self.append(entry)
+        except StoreError:
+            self._end = end
+            raise
+        if end > _KEPT_BYTES:
+            with suppress(OSError):  # else it stays as long as it is
+                os.ftruncate(self._fd, self._end)
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file, and delete it or leave it to who recovers the session."""
         os.close(self._fd)
-        self.path.unlink(missing_ok=True)
+        if remove:
+            self.path.unlink(missing_ok=True)
 
 
 def path_of(store: Path, session: int) -> Path:

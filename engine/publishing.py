@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.abandoning import Abandoning
 from engine.acknowledged import Key
 from engine.catalog import eviction, nodes
 from engine.catalog import puts as catalog_puts
@@ -17,7 +18,8 @@ from engine.catalog.transaction import Transaction
 from engine.contents import Contents
 from engine.drafts import SMALL_BYTES, Draft
 from engine.errors import OutOfSpaceError, StoreError, UnavailableError
-from engine.intents import Fulfilled, Intents, Name
+from engine.fulfilling import Fulfilled
+from engine.intents import Intents, Name
 from engine.model import Effects, Kind, Node
 from engine.recovering import Recovered, Recovery
 from engine.sqlite.database import Database
@@ -50,6 +52,7 @@ class Publisher:
         self._database = database
         self._contents = contents
         self._intents = Intents(database, contents, journaled=journaled)
+        self._abandoning = Abandoning(database, contents, self._intents)
         self.waiting = self._intents.waiting()
         self._recovery = Recovery(database, contents)
         self._tries = count(1)
@@ -76,7 +79,10 @@ class Publisher:
         require_space(self._database, SMALL_BYTES + joined)
 
     def retract(self, ino: int, draft: Draft, handle: int) -> None:
-        """Take an intent back: its value is about to change, or is not to be published after all. Raises StoreError."""
+        """Take an intent back: its value is about to change, or is not to be published after all.
+
+        Raises StoreError; then `publish_again` does it, or `close`, unless the Put is prepared anew or published.
+        """
         self._intents.withdraw((ino, handle), draft)
 
     def publish(
@@ -137,7 +143,7 @@ class Publisher:
         with self._database.write(alone=not later) as operation:
             tx = Transaction(self._database, self._contents.sessions.own)
             put.content, put.size = self._contents.keep(draft)
-            self._intents.drop_superseded(draft)
+            self._contents.drop_superseded(draft)
             fulfilled = None if intent is None else self._intents.fulfil(intent)
             node, replaced = catalog_puts.put(tx, put, self._joiner(tx, spare, joined))
             self._intents.require_room(tx, node.scope, put, fulfilled)
@@ -169,18 +175,11 @@ class Publisher:
         return join
 
     def abandon(self, draft: Draft, ino: int = 0, handle: int | None = None) -> None:
-        """Give up a draft that is not to be published, and the intent of `ino` and `handle`. Raises StoreError."""
-        draft.close()
-        if handle is not None:
-            self._intents.withdraw((ino, handle), draft)
-        if not draft.registered and not draft.superseded:
-            return
-        with self._database.write():
-            tx = Transaction(self._database, self._contents.sessions.own)
-            tx.rows("DELETE FROM draft WHERE content = ?", (draft.content,))
-            tx.drop_content(draft.content)
-            self._intents.drop_superseded(draft)
-        draft.note_kept()
+        """Give up a draft that is not to be published, and the intent of `ino` and `handle`.
+
+        Raises StoreError; then `publish_again` does it, or `close`.
+        """
+        self._abandoning.abandon(draft, None if handle is None else (ino, handle))
 
     def settle(self) -> None:
         """Commit what was published `later`. Raises StoreError."""
@@ -189,6 +188,7 @@ class Publisher:
     def close(self) -> None:
         """Leave what is acknowledged and not published to whoever opens the store next. Raises StoreError."""
         self.settle()
+        self._abandoning.again()  # what fails is left to them as well: as what is not to be published
         self._intents.close()
 
     @property
@@ -199,15 +199,19 @@ class Publisher:
     def publish_later(self, put: Put, ino: int, handle: int) -> None:
         """A Put that has been acknowledged could not be published: it is to be, with `publish_again`."""
         self._intents.unpublished[ino, handle] = put.parent, put.name
+        self._intents.withdrawals.drop((ino, handle))
 
     def publish_again(self) -> Recovered:
         """Publish what could not be published, or was undone because it could not be committed.
 
-        Raises the error of one that goes on waiting; `published_again` tells of the others then.
+        And take back what could not be taken back. Raises the error of one that goes on waiting; `published_again`
+        tells of the others then.
         """
+        failure = self._abandoning.again()
         waiting = self._publish_waiting()
-        if waiting:
-            raise next(iter(waiting.values()))
+        for error in (*waiting.values(), failure):
+            if error is not None:
+                raise error
         return self.published_again()
 
     def published_again(self) -> Recovered:

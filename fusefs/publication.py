@@ -119,6 +119,7 @@ class Publication:
         """Take back the intent of a copy, if it has one. Raises StoreError."""
         if not copy.has_intent:
             return
+        copy.prepared = False  # where it fails as well: from then on the store counts on no intent of it
         self._publisher.retract(writers.ino, copy.spool.draft, copy.number)
         copy.has_intent = False
 

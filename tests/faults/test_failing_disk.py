@@ -115,6 +115,25 @@ def test_what_waits_survives_the_daemon(failing: Failing) -> None:
     assert (failing.directory / "large").read_bytes() == LARGE[::-1]
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_what_was_refused_after_a_close_does_not_come_true_later(failing: Failing, error: int) -> None:
+    """One descriptor was closed, and the store has kept what it could: a half of what the writer wanted."""
+    fd = os.open(failing.directory / "k", os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, LARGE[:100_000])
+    os.close(os.dup(fd))
+    failing.disk.fail(error, last=FOR_EVER, kinds=Kind.WRITE)
+    with refused(error):
+        os.write(fd, LARGE[100_000:])
+    with refused(error):
+        os.close(fd)
+    wait_until(lambda: "could not be deleted yet" in failing.store.log())
+    failing.disk.mend()
+    (failing.directory / "other").write_bytes(b"works again")
+    assert (failing.directory / "k").read_bytes() == b"old"
+    failing.store.remount()
+    assert (failing.directory / "k").read_bytes() == b"old"
+
+
 def test_fsync_says_so_when_the_disk_cannot_sync(failing: Failing) -> None:
     with (failing.directory / "k").open("wb", buffering=0) as file:
         file.write(b"new")

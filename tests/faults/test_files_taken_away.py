@@ -3,7 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def store(make_mount: MakeMount) -> MountedStore:
     (store.pipeline / "p/small").write_text("small")
     (store.pipeline / "p/large").write_bytes(LARGE)
     sync(store.pipeline / "p")  # the daemon has looked at its files
-    store.expect_log("was deleted or replaced|published later")
+    store.expect_log("was deleted or replaced|published later|could not be deleted yet")
     return store
 
 
@@ -82,6 +83,55 @@ def test_an_fsync_is_not_acknowledged_into_a_deleted_file(store: MountedStore) -
         with refused(errno.EIO):
             os.fsync(file.fileno())
     store.discard()
+
+
+def close_one_of_two(store: MountedStore) -> int:
+    """Have a large value acknowledged, and go on writing."""
+    fd = os.open(store.pipeline / "p/small", os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, LARGE[:100_000])
+    os.close(os.dup(fd))
+    return fd
+
+
+@contextmanager
+def taken_away(store: MountedStore) -> Iterator[None]:
+    """While a file of the store is somewhere else, and the daemon knows that."""
+    path = files(store, "-lock")
+    path.rename(path.with_name("away"))
+    wait_until(noticed(store))
+    yield
+    path.with_name("away").rename(path)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_refused_after_a_close_does_not_come_true_later(store: MountedStore, killed: bool) -> None:
+    """Neither when the daemon is killed at once, nor when it goes on."""
+    fd = close_one_of_two(store)
+    with taken_away(store):
+        with refused(errno.EIO):
+            os.write(fd, LARGE[100_000:])
+        with refused(errno.EIO):
+            os.close(fd)
+        if killed:
+            store.kill()
+    if not killed:
+        wait_until(lambda: "is back" in store.log())
+    store.remount()
+    assert (store.pipeline / "p/small").read_text() == "small"
+
+
+def test_who_could_not_remove_a_name_and_closes_again(store: MountedStore) -> None:
+    """It was told that its value is still to be put, and a kill after that does not lose it."""
+    fd = close_one_of_two(store)
+    with taken_away(store), refused(errno.EIO):
+        os.unlink(store.pipeline / "p/small")
+    wait_until(lambda: "is back" in store.log())
+    os.close(os.dup(fd))
+    store.kill()
+    with refused(errno.ENOTCONN, errno.ECONNABORTED):
+        os.close(fd)
+    store.remount()
+    assert (store.pipeline / "p/small").read_bytes() == LARGE[:100_000]
 
 
 def test_a_file_that_comes_back(store: MountedStore) -> None:

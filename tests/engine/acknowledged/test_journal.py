@@ -50,7 +50,7 @@ def test_an_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     put = wanted[0].as_put()
     assert (put.ino, put.how, put.size, put.content, put.atime_ns, put.mtime_ns) == (1, How.APPEND, 5, 1, 5, None)
     assert wanted[2].as_put().content == 0
-    written.remove()
+    written.close(remove=True)
     assert journal.read(tmp_path / "journal") == []
 
 
