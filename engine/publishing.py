@@ -232,12 +232,18 @@ class Publisher:
             waiting |= self._publish_left()
         if self._intents.unpublished:
             waiting |= self._publish_waiting()
-        node = nodes.by_ino(self._database, ino) if ino and waiting else None
+        node = self._readable(ino) if ino and waiting else None
         changed = names if node is None else (*names, (node.parent, node.name))
         for name, error in waiting.items():
-            home = nodes.by_ino(self._database, name[0])
+            home = self._readable(name[0])
             if name in changed or (home is not None and (home.parent, home.name) in changed):
                 raise error
+
+    def _readable(self, ino: int) -> Node | None:
+        """A node; None, too, where it cannot be read: what waits for that must not hold up everything else."""
+        with suppress(StoreError):
+            return nodes.by_ino(self._database, ino)
+        return None
 
     def _publish_left(self) -> dict[Name, StoreError]:
         """As `_publish_waiting`, of sessions that died. Raises StoreError, as the change that comes next would."""
