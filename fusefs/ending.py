@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import pyfuse3
 import trio
 
+from fusefs import mountapi
 from fusefs.bare import protect, release_directory
 from fusefs.daemon import GIVEN_UP
 from fusefs.errors import MountError
@@ -34,6 +35,7 @@ class Ending:
         self._leave_dead = leave_dead
         self._replaces_dead = (mount := mount_at(os.fsencode(mountpoint))) is not None and mount.ours
         self._left = False
+        self._told = False
         self._early: set[int] = set()
         self.connection: int | None = None
         """Of the mount, once it is there: other mounts on the mountpoint, above it or below, are not ours to end."""
@@ -87,6 +89,15 @@ class Ending:
 
     async def _unmount(self, *options: str) -> bool:
         """Try once. False where it is in use, where something is mounted over it, and where it is detached already."""
+        try:
+            return await self._unmount_by_command(*options)
+        except (OSError, RuntimeError) as error:  # no descriptor, process or thread to spare
+            if not self._told:
+                log.warning("%s is unmounted without umount, which cannot be run: %s", self._mountpoint, error)
+                self._told = True
+            return self._unmount_alone(detach=bool(options))
+
+    async def _unmount_by_command(self, *options: str) -> bool:
         mount = mount_at(os.fsencode(self._mountpoint))
         if mount is None or not self._is_it(mount):
             return False
@@ -95,6 +106,17 @@ class Ending:
             [*command, "--", self._mountpoint], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         return done.returncode == 0
+
+    def _unmount_alone(self, *, detach: bool) -> bool:
+        """The same by what takes nothing but the right to do it, which is root's."""
+        # Only where there is no other way: nobody serves the mount while this call lasts.
+        try:
+            if self._is_uppermost():
+                (mountapi.detach if detach else mountapi.unmount)(self._mountpoint)
+                return True
+        except OSError:
+            pass
+        return False
 
     async def anyway(self, seconds: float) -> None:
         """End while a thread waits for a disk or an engine, which cannot be cancelled: what was closed is kept."""
@@ -112,13 +134,22 @@ class Ending:
 
         Raises MountError where nobody asked for that: somebody has aborted the connection.
         """
-        if not any(map(self._is_it, mounts())):
+        if not self._is_left():
             release_directory(below)
             return
         if not self._left:
             raise MountError(f"the connection of {self._mountpoint} to the kernel was aborted: mount it again")
         with suppress(OSError):
             protect(below)
+
+    def _is_left(self) -> bool:
+        try:
+            return any(map(self._is_it, mounts()))
+        except OSError:  # no descriptor to spare
+            return self._is_uppermost()
+
+    def _is_uppermost(self) -> bool:
+        return mountapi.device_at(self._mountpoint) == (0, self.connection)
 
     def _is_it(self, mount: Mount) -> bool:
         return mount.path == os.fsencode(self._mountpoint) and mount.ours and mount.connection == self.connection

@@ -10,7 +10,7 @@ from typing import Any
 
 # The same on all architectures.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_AT_FDCWD = -100
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_BENEATH = 0x200
@@ -41,6 +41,11 @@ def detach(path: str) -> None:
     _checked(_libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW))
 
 
+def unmount(path: str) -> None:
+    """Unmount what is mounted on `path`, unless it is in use (EBUSY)."""
+    _checked(_libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW))
+
+
 def directory_below(path: str) -> int:
     """A descriptor of the directory `path` itself, whatever is mounted on it."""
     parent, name = os.path.split(path)
@@ -63,8 +68,17 @@ def mount_nowhere(kind: bytes) -> int:
 
 def device_of(fd: int) -> tuple[int, int]:
     """The major and minor number of the filesystem that a descriptor is in, which is asked for nothing."""
+    return _device(fd, b"", _AT_EMPTY_PATH)
+
+
+def device_at(path: str) -> tuple[int, int]:
+    """The same of what is uppermost at `path`. Takes no descriptor."""
+    return _device(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW)
+
+
+def _device(directory: int, path: bytes, flags: int) -> tuple[int, int]:
     told = ctypes.create_string_buffer(_STATX.size)
-    _checked(_libc.statx(fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, told))
+    _checked(_libc.statx(directory, path, flags | _AT_STATX_DONT_SYNC, 0, told))
     major, minor = _STATX.unpack(told.raw)
     return major, minor
 
