@@ -85,8 +85,9 @@ def run_in_background(
     Raises what stopped it before that: StoreError or MountError. `log_required`: no daemon without its log. From then
     on this process ignores Ctrl-C: the mount is there, and what the process ends with is to say so.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     receiver, sender = os.pipe()
     # Ctrl-C is let in only while we wait for the daemon: it can be given up then, and no word of it is lost.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -6,6 +6,7 @@ that needs it, when it runs: `object get` in a script is called thousands of tim
 
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -16,7 +17,7 @@ from fusefs.cli.compact import compact
 from fusefs.cli.docker_plugin import docker_plugin
 from fusefs.cli.exit_codes import OK, OUTPUT_CLOSED, exit_code
 from fusefs.cli.mount import mount, umount
-from fusefs.cli.output import printable, say, silence_stdout
+from fusefs.cli.output import open_what_is_closed, printable, say, silence_stdout
 from fusefs.cli.pipeline import pipeline
 from fusefs.cli.run import run
 from fusefs.cli.status import status
@@ -52,12 +53,14 @@ for _command in (mount, umount, status, pipeline, run, check, backup, compact, d
 
 def main() -> None:
     """Run the command with the arguments of the process, and end the process."""
+    open_what_is_closed()
     try:
         # The code of an early end (--help, a closed output); commands themselves return nothing.
         code = fusefs.main(prog_name="fusefs", standalone_mode=False) or OK
     except BaseException as error:
         code = exit_code(error)
-        _report(error)
+        with suppress(OSError):  # stderr may be a full disk
+            _report(error)
     sys.exit(code)
 
 

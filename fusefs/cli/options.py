@@ -9,7 +9,6 @@ import click
 from engine.config import Settings, load_settings
 from engine.config_values import STORE, Given
 from fusefs.cli import output
-from fusefs.printable import printable
 
 if TYPE_CHECKING:
     from engine.store import Store
@@ -51,6 +50,6 @@ def open_for(store: str | None, config: str | None, *, read_only: bool = False, 
 
     opened = open_store(settings_from(store, config).object_store, read_only=read_only, create=create)
     for trouble in opened.database.troubles.news():
-        click.echo(f"fusefs: {printable(trouble)}", err=True)
+        output.say(trouble)
     output.tell_effects(*opened.opening_effects)
     return opened

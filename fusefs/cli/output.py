@@ -9,7 +9,7 @@ import os
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import click
@@ -103,18 +103,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 
 def say(message: str) -> None:
     """Say something on stderr in one line, whatever names are in it."""
-    print(f"fusefs: {printable(' '.join(message.split(chr(10))))}", file=sys.stderr, flush=True)
+    with _heard_or_not():
+        print(f"fusefs: {printable(' '.join(message.split(chr(10))))}", file=sys.stderr, flush=True)
 
 
 def tell_effects(*changes: Effects) -> None:
     """Tell on stderr, one line each, what changes did beside what they were asked to do."""
-    for effects in changes:
-        for removed in effects.evicted:
-            click.echo(f"evicted {shown(_key(removed.path))}", err=True)
-        for removed in effects.expired:
-            click.echo(f"expired {shown(removed.path.partition(b'/')[2])}", err=True)
-        for removed in effects.restored:
-            click.echo(f"restored {shown(_key(removed.path))}", err=True)
+    with _heard_or_not():
+        for effects in changes:
+            for removed in effects.evicted:
+                click.echo(f"evicted {shown(_key(removed.path))}", err=True)
+            for removed in effects.expired:
+                click.echo(f"expired {shown(removed.path.partition(b'/')[2])}", err=True)
+            for removed in effects.restored:
+                click.echo(f"restored {shown(_key(removed.path))}", err=True)
+
+
+def _heard_or_not() -> suppress:
+    """Stderr may be a full disk, or nobody reads it: what is told of has been done, or has failed, all the same."""
+    return suppress(OSError)
 
 
 def _key(path: bytes) -> bytes:
@@ -127,3 +134,18 @@ def silence_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
+
+
+def open_what_is_closed() -> None:
+    """Have those of the descriptors 0 to 2 that are closed lead nowhere. Before anything is opened.
+
+    Else a store would take their place, and be sent what is meant for stderr. sys.stdin and sys.stdout stay None, which
+    tells that they are closed; sys.stderr may not, as print() takes that for standard output.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 (to the end)
