@@ -250,6 +250,7 @@ def _log_to(path: str, level: str, *, named: bool) -> None:
     class Handler(WatchedFileHandler):
         def _open(self) -> Any:
             fd = _open_log(self.baseFilename, named=named)
+            os.dup2(fd, 2)  # each time: the traceback of a hang goes there, and who rotates wants the old file gone
             return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 
         def emit(self, record: logging.LogRecord) -> None:
@@ -259,10 +260,7 @@ def _log_to(path: str, level: str, *, named: bool) -> None:
                 # It cannot be opened again now: no reason for what was to be told of to fail.
                 self.handleError(record)
 
-    handler = Handler(path)
-    _log_with(handler, level)
-    assert handler.stream is not None
-    os.dup2(handler.stream.fileno(), 2)
+    _log_with(Handler(path), level)
 
 
 def _open_log(path: str, *, named: bool) -> int:

@@ -107,6 +107,14 @@ def test_a_log_that_is_rotated_is_made_anew(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "daemon.log").stat().st_mode) == 0o600
 
 
+def test_stderr_goes_to_the_new_log_too_and_the_old_one_is_let_go(tmp_path: Path) -> None:
+    body = "import logging; os.rename(LOG, LOG + '.1'); logging.getLogger('x').info('hello'); os.write(2, b'raw\\n');"
+    _, out = start(tmp_path, f"{body} ready(); report()")
+    links = wait_for(out)["links"]
+    assert "raw\n" in (tmp_path / "daemon.log").read_text()
+    assert set(links) == {"/dev/null", str(tmp_path / "daemon.log")}
+
+
 @pytest.mark.parametrize("error", ["OpenError", "NotFoundError", "MountError"])
 def test_an_error_of_ours_arrives_as_it_was(tmp_path: Path, error: str) -> None:
     said, _ = start(tmp_path, f"raise {error}('no store: ü \\\\udcff')")
