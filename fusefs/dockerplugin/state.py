@@ -92,14 +92,20 @@ class StateFile:
         return self._asked
 
     def save(self, volumes: dict[str, Volume], ticket: int) -> None:
-        """Replace the file, and return once it is on the disk. Raises VolumeError.
+        """Replace the file, and return once it is on the disk. Raises VolumeError, once what it said is back.
 
         A call that its caller gave up on may come to its turn late: it must not undo a later one.
         """
         with self._saving:
             if ticket < self._saved or ticket <= self._withdrawn:
                 return
-            self._write(volumes)
+            try:
+                self._write(volumes)
+            except VolumeError:
+                # It has its name already where only the sync of the directory failed.
+                with contextlib.suppress(VolumeError):
+                    self._write(self._volumes)
+                raise
             with self._deciding:
                 if ticket > self._withdrawn:
                     self._saved, self._volumes = ticket, volumes

@@ -117,6 +117,28 @@ def test_what_cannot_be_written_leaves_the_old_file(file: StateFile, monkeypatch
     assert os.listdir(os.path.dirname(file.path)) == ["volumes.json"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_has_its_name_and_fails_then_is_taken_back(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Also where the disk goes on failing: what was told to have failed is not remembered."""
+    save(file, {"one": ONE})
+    fsync, failures = os.fsync, [OSError(5, "Input/output error")] * times
+
+    def failing(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and failures:
+            raise failures.pop()
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(VolumeError, match=r"volumes\.json cannot be written: Input/output error"):
+        save(file, {"two": TWO})
+    assert failures == []
+    assert StateFile(file.path).load() == {"one": ONE}
+    save(file, {"two": TWO})
+    assert StateFile(file.path).load() == {"two": TWO}
+
+
 def test_one_that_was_given_up_does_not_undo_a_later_one(file: StateFile) -> None:
     early, late = file.ticket(), file.ticket()
     file.save({"two": TWO}, late)
