@@ -25,8 +25,8 @@ from fusefs.dockerplugin.state import StateFile, Volume
 
 REMOVE_SECONDS = 40.0
 """How long deleting a pipeline or run with all its objects may take."""
-_DELETIONS = 10
-"""How many threads delete: each waits for as long as somebody has a directory there locked."""
+_DELETIONS = _LIMITS = 10
+"""How many threads delete, or set a limit: each waits for as long as somebody has a directory there locked."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Volumes:
         self._deleting: set[str] = set()
         """The directories whose objects a thread deletes, one also that was given up and still waits for the mount."""
         self._deletions = trio.CapacityLimiter(_DELETIONS)
+        self._limits = trio.CapacityLimiter(_LIMITS)
 
     def in_use(self) -> list[str]:
         """Return the names of the volumes that somebody has mounted."""
@@ -158,7 +159,9 @@ class Volumes:
     async def _make(self, options: Options, *, set_limit: bool) -> bool:
         self._check_not_deleting(options)
         what = f"making {options.kind} {options.scope}"
-        return await in_thread(what, partial(scopes.make, self._mount.path, options, set_limit=set_limit))
+        threads = self._limits if set_limit and options.limit is not None else None
+        call = partial(scopes.make, self._mount.path, options, set_limit=set_limit)
+        return await in_thread(what, call, threads=threads)
 
     async def _unbind(self, name: str, options: Options) -> None:
         if options.read_only:
