@@ -100,7 +100,7 @@ def _replace(path: str, below: int, mount: Callable[[str], None]) -> None:
     """Put a new mount in the place of a dead one. Jobs that go on see one or the other and, from Linux 6.5 on, never
     the directory below; before that they see it for a moment, and it refuses writes.
     """
-    place = make_place()
+    place = make_place(path)
     try:
         mount(place)
         try:

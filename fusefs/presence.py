@@ -11,16 +11,19 @@ there when somebody mounted: so it is looked for in all that are possible, and b
 
 import fcntl
 import os
+import re
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from fusefs import mountapi
 from fusefs.errors import MountError
 from fusefs.mountinfo import mount_at, resolved
 
 _POLL_SECONDS = 0.01
+_PLACE = re.compile("mount-([0-9a-f]{32})")
+"""Belongs to whoever has the lock of this name."""
 
 
 @contextmanager
@@ -40,13 +43,10 @@ def present(mountpoint: str, seconds: float = 10) -> Iterator[None]:
         time.sleep(_POLL_SECONDS)
     try:
         os.write(fd, b"%d\n" % os.getpid())
+        _clear_places(directory, path)
         yield
     finally:
-        # Removed while it is locked: whoever opens the file after us makes a new one, whoever opened it before us
-        # finds out in _try_to_take.
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        os.close(fd)
+        _give_back(fd, path)
 
 
 ELSEWHERE = (
@@ -109,11 +109,41 @@ def _holder(directory: str, mountpoint: str, uid: int) -> int | None:
         os.close(fd)
 
 
-def make_place() -> str:
-    """A new directory to mount on for a moment, where others do not look."""
+def make_place(mountpoint: str) -> str:
+    """A new directory to mount on for a moment, where others do not look, for who is present at `mountpoint`.
+
+    Raises MountError. One that a process leaves by dying goes when the next one is present, at whatever mountpoint.
+    """
     directory = _directories(os.geteuid())[0]
     _make_directory(directory)
-    return tempfile.mkdtemp(prefix="mount-", dir=directory)
+    place = os.path.join(os.path.realpath(directory), f"mount-{_digest(mountpoint)}")
+    try:
+        os.mkdir(place, 0o700)
+    except OSError as error:
+        raise MountError(f"cannot make {place}: {error.strerror}") from error
+    return place
+
+
+def _clear_places(directory: str, own: str) -> None:
+    """Take away the places of those who have died; `own` is the lock that we have."""
+    for found in filter(None, map(_PLACE.fullmatch, os.listdir(directory))):
+        place = os.path.join(os.path.realpath(directory), found[0])
+        lock = os.path.join(directory, f"{found[1]}.lock")
+        with suppress(OSError):
+            if lock == own:
+                _clear_place(place)
+            elif (fd := _try_to_take(lock)) is not None:  # and nobody else makes that place meanwhile
+                try:
+                    _clear_place(place)
+                finally:
+                    _give_back(fd, lock)
+
+
+def _clear_place(place: str) -> None:
+    # What is mounted there is asked for nothing, and neither call follows a symlink.
+    while (mount := mount_at(os.fsencode(place))) is not None and mount.ours:
+        mountapi.detach(place)
+    os.rmdir(place)
 
 
 def _try_to_take(path: str) -> int | None:
@@ -130,11 +160,22 @@ def _try_to_take(path: str) -> int | None:
     return None
 
 
+def _give_back(fd: int, path: str) -> None:
+    # Removed while it is locked: whoever opens the file after us makes a new one, whoever opened it before us finds
+    # out in _try_to_take.
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(fd)
+
+
 def _path(directory: str, mountpoint: str) -> str:
+    return os.path.join(directory, f"{_digest(mountpoint)}.lock")
+
+
+def _digest(mountpoint: str) -> str:
     import hashlib  # 10 ms that only mounts and unmounts spend
 
-    digest = hashlib.sha256(os.fsencode(resolved(mountpoint))).hexdigest()[:32]
-    return os.path.join(directory, f"{digest}.lock")
+    return hashlib.sha256(os.fsencode(resolved(mountpoint))).hexdigest()[:32]
 
 
 def _directories(uid: int) -> list[str]:

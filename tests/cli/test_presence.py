@@ -104,6 +104,42 @@ def test_a_killed_process_holds_nothing(other: subprocess.Popen[bytes], director
         assert server("/m") == os.getpid()
 
 
+def place_of(mountpoint: str, directory: Path) -> Path:
+    return directory / f"mount-{presence._digest(mountpoint)}"
+
+
+def test_places_of_the_dead_are_cleared(other: subprocess.Popen[bytes], directory: Path) -> None:
+    """Those that a process had to mount on for a moment: its own of before, and others'. One that lives keeps its."""
+    for mountpoint in ("/m", "/gone", "/own"):
+        assert presence.make_place(mountpoint) == str(place_of(mountpoint, directory))
+    with present("/own"):
+        assert place_of("/m", directory).is_dir()
+        assert not place_of("/gone", directory).exists()
+        assert not place_of("/own", directory).exists()
+        presence.make_place("/own")
+        with pytest.raises(MountError, match="File exists"):
+            presence.make_place("/own")
+    other.kill()
+    other.wait()
+    with present("/another"):
+        assert [name for name in os.listdir(directory) if name.startswith("mount-")] == []
+
+
+def test_nothing_but_places_is_cleared(directory: Path, tmp_path: Path) -> None:
+    """No symlink is followed, and what is in a directory stays."""
+    (tmp_path / "precious").mkdir()
+    presence._make_directory(str(directory))
+    place_of("/link", directory).symlink_to(tmp_path / "precious")
+    place_of("/full", directory).mkdir()
+    (place_of("/full", directory) / "k").touch()
+    (directory / "mount-1").mkdir()
+    before = sorted(os.listdir(directory))
+    with present("/m"):
+        pass
+    assert sorted(os.listdir(directory)) == before
+    assert (tmp_path / "precious").is_dir()
+
+
 def test_many_take_turns(tmp_path: Path, directory: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
