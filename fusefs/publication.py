@@ -2,6 +2,7 @@
 
 import logging
 
+from engine.catalog import lifetimes
 from engine.catalog.puts import How
 from engine.errors import StoreError
 from engine.model import Node
@@ -34,7 +35,10 @@ class Publication:
         if not self._is_to_be_put(copy):
             return
         try:
-            if not copy.prepared:
+            if copy.prepared:
+                # By the close of a duplicate: what it was put into may be gone since.
+                lifetimes.require_home(self._state.store.database, writers.parent)
+            else:
                 await self._prepare(handle, copy)
             await self.uncache(handle)
         except StoreError as error:

@@ -76,6 +76,14 @@ def home(database: Database, directory: int) -> Home | None:
     return Home(ino, kind, objects, limit, size, most, stored % 2**64 + grown, most_in_all)
 
 
+def require_home(database: Database, directory: int) -> Home:
+    """As `home`. Raises NotFoundError when it is gone."""
+    found = home(database, directory)
+    if found is None:
+        raise NotFoundError("the pipeline, run or directory is gone")
+    return found
+
+
 def find(database: Database, scope: ScopeName) -> int:
     """The inode of a pipeline's or run's directory. Raises InvalidError and NotFoundError."""
     check_scope_name(scope.kind.name.lower(), scope.name)

@@ -12,7 +12,7 @@ from engine.catalog import eviction, lifetimes, nodes
 from engine.catalog.lifetimes import Home
 from engine.catalog.puts import How, Put
 from engine.catalog.transaction import Transaction
-from engine.errors import NotFoundError, QuotaError, StoreFullError
+from engine.errors import QuotaError, StoreFullError
 from engine.model import Kind
 from engine.sqlite.database import Database
 
@@ -67,9 +67,7 @@ def require_for(database: Database, put: Put, waiting: Waiting) -> int:
     Returns the pipeline or run that it is for.
     Raises QuotaError, StoreFullError, and NotFoundError when the pipeline, run or directory is gone.
     """
-    home = lifetimes.home(database, put.parent)
-    if home is None:
-        raise NotFoundError("the pipeline, run or directory is gone")
+    home = lifetimes.require_home(database, put.parent)
     if not home.max_bytes and not home.store_max_bytes and home.bytes + put.size <= MOST:
         return home.ino
     load = waiting.load(home.ino) or _load_of(waiting.puts())

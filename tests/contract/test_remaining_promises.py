@@ -67,15 +67,22 @@ def test_a_refused_cut_leaves_what_was_appended(make_mount: MakeMount, existing:
     assert path.read_bytes() == existing + b"more"
 
 
-def test_a_put_whose_directory_is_gone(make_mount: MakeMount) -> None:
-    """ENOENT, from fsync() and from close(): a directory, a pipeline and an expired run."""
+@pytest.mark.parametrize("size", [5, 200_000], ids=["small", "large"])
+@pytest.mark.parametrize("duplicated", [False, True], ids=["closed-once", "a-duplicate-was-closed-before"])
+def test_a_put_whose_directory_is_gone(make_mount: MakeMount, duplicated: bool, size: int) -> None:
+    """ENOENT, from fsync() and from close(): a directory, a pipeline and an expired run.
+
+    Whoever starts a program closes a duplicate. What that acknowledged is not lost behind the writer's back.
+    """
     store = make_mount(run_object_expiry=1)
     homes = [store.pipeline / "p/d", store.pipeline / "q", store.run / "1"]
     for home in homes:
         home.mkdir(parents=True)
     fds = [[os.open(home / name, PUT) for name in ("closed", "synced")] for home in homes]
     for fd in (fd for pair in fds for fd in pair):
-        os.write(fd, b"value")
+        os.write(fd, bytes(size))
+        if duplicated:
+            os.close(os.dup(fd))
     for home in homes[:2]:
         home.rmdir()
     (store.run / "2").mkdir()
