@@ -40,7 +40,8 @@ class NodeAttributes:
         if node is not None:
             if node.kind == Kind.DIRECTORY:
                 self._state.kernel.told_of_directory(ino)
-            return node, attribute_seconds(node.kind, LONG_S)
+            # Of one that leaves it is to have none, or it does not ask on the path of others (see drop_tree_soon).
+            return node, 0.0 if self._state.kernel.leaves(ino) else attribute_seconds(node.kind, LONG_S)
         # Gone, perhaps just now and by another process: still there for who looked it up before, or has it open.
         known = self._state.value(ino)
         if known is None:

@@ -135,8 +135,8 @@ class KernelCache:
 
         Until the directory has left, but not for long: the caller may hold the lock that this takes (rename).
         """
-        if self._sent_back.pop(thread, 0) == ino:
-            return False
+        if self._sent_back.get(thread) == ino:
+            return False  # nor the next time: one stat(2) asks twice for what the kernel is not to keep
         if thread:  # else it is one that we cannot tell from others
             if len(self._sent_back) == _SENT_BACK_AT_MOST:
                 self._sent_back.clear()

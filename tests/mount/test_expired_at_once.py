@@ -11,8 +11,9 @@ import trio
 
 from engine import open_store
 from engine.config import ObjectStoreSettings
-from engine.model import RUNS_INO
+from engine.model import RUNS_INO, Attributes
 from fusefs.attributes import NodeAttributes
+from fusefs.callers import Caller
 from fusefs.files import Files
 from fusefs.opening import Opening
 from fusefs.publication import Publication
@@ -120,6 +121,20 @@ def test_who_has_it_open_goes_on(late: MountedStore, other: Other) -> None:
     assert other("os.fstat(runs) and os.listdir(runs)") == []
 
 
+@pytest.mark.usefixtures("very_late")
+@pytest.mark.parametrize("asked", [ASKED["stat"], ASKED["what is in it"]], ids=["stat", "what is in it"])
+@pytest.mark.parametrize("holds", ["run = os.open(path, os.O_RDONLY)", "os.chdir(path); run = '.'"], ids=["fd", "cwd"])
+def test_nothing_finds_it_after_who_is_in_it(late: MountedStore, other: Other, holds: str, asked: str) -> None:
+    """What these are answered is not kept for whoever comes by the path."""
+    with Other() as second:
+        second("os.stat(path + '/d/k')", path=f"{late.run}/1")
+        other(holds, path=late.run / "1")
+        start_two(late)
+        assert other("os.stat(run)")
+        with refused(errno.ENOENT):
+            second(asked)
+
+
 @pytest.mark.trio
 async def test_who_was_sent_back_by_an_open_is_not_again(tmp_path: Path) -> None:
     """The kernel looks a path up again once; what comes then is told to the program, which knows no ESTALE."""
@@ -133,7 +148,9 @@ async def test_who_was_sent_back_by_an_open_is_not_again(tmp_path: Path) -> None
         with pytest.raises(StaleError), trio.fail_after(5):
             await attributes.ask(run.ino, thread + 1)
         state.writers.expect(thread)
-        assert (await attributes.ask(run.ino, thread))[0] == run
+        assert await attributes.ask(run.ino, thread) == (run, 0.0)
+        changed, seconds = await attributes.set(run.ino, Attributes(mode=0o700), None, None, Caller(thread, 0, 0))
+        assert (changed.mode, seconds) == (0o700, 0.0)
 
 
 def test_who_is_in_it_goes_on(late: MountedStore, other: Other) -> None:
