@@ -125,7 +125,8 @@ class MountState:
         for row in [row for row in rows if row[4] == _DIRECTORY]:
             # Attributes that are too long to be listed count as none: only those of a directory that is gone are used.
             self._remember_directory(Node._make((*row[:-1], row[-1] or None)))
-        self._recent.add_listed(rows)
+        if cached:  # else they may be gone, listed as they were
+            self._recent.add_listed(rows)
 
     def _remember_directory(self, node: Node) -> None:
         self.directories[node.ino] = node

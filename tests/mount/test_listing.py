@@ -192,9 +192,25 @@ def test_listed_nodes_are_remembered(store: Store) -> None:
     state.forget(first.ino, 2)
     assert state.value(first.ino) is None
     for _ in range(10):
-        state.remember_listed(rows, cached=False)
+        state.remember_listed(rows, cached=True)
     recent = state._recent
     assert recent._listed_count == sum(map(len, recent._listed)) <= 4096
+
+
+def test_what_is_listed_after_it_is_gone_is_not_remembered(store: Store, names: Namespace) -> None:
+    """A slow lister is given it, for nobody to take it for one that is there."""
+    put(store, *many(3))
+    state, run = names._state, directory(store, RUN)
+    number = names.open_directory(run, 0)
+    first, *_ = [rows for rows, _, position in names.entries(number, 0) if not position]
+    old = node(store, RUN, b"k0001")
+    state.retire(store.tree.remove(run, old.name)[0])
+    late = [(rows, seconds) for rows, seconds, _ in names.entries(number, first[0][0])]
+    assert [(row[2], seconds) for rows, seconds in late for row in rows] == [(b"k0001", 0.0), (b"k0002", LONG_S)]
+    for rows, seconds in late:
+        state.remember_listed(rows, cached=seconds > 0)
+    assert state.value(old.ino) is None
+    assert state.value(node(store, RUN, b"k0002").ino) is not None
 
 
 def test_listings_without_end_keep_no_more(store: Store, listing: Listing) -> None:
