@@ -13,9 +13,10 @@ from engine.errors import (
     NotFoundError,
     NotPermittedError,
 )
-from engine.model import RUNS_INO, Kind, Node, NodeRow
+from engine.model import RUNS_INO, Effects, Kind, Node, NodeRow
 from engine.names import PART_MAX_BYTES
 from fusefs.callers import Caller
+from fusefs.copies import PrivateCopy
 from fusefs.kernel import LONG_S
 from fusefs.listings import DirectoryHandle, Listings
 from fusefs.parting import part, rejoin
@@ -173,24 +174,44 @@ class Namespace:
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
         writers = self._state.writers.at(parent, name)
-        if writers is not None and writers.openings.held_by(caller.pid):
-            self._unlink_pending(writers, caller.pid)
-            if self._tree.child(parent, name) is None:
-                return
-        gone, effects = self._tree.remove(parent, name)
-        self._state.retire(gone)
-        self._state.note_gone(parent, name)
-        self._state.report(effects)
+        holds = writers is not None and writers.openings.held_by(caller.pid)
+        own = {*writers.openings.copies_of(caller.pid)} if writers is not None and holds else set[PrivateCopy]()
+        removed = self._remove_published(parent, name, pending=holds)
+        try:
+            if writers is not None and own:
+                self._unlink_pending(writers, own)
+        finally:
+            if removed is not None:
+                gone, effects = removed
+                self._state.retire(gone)
+                self._state.note_gone(parent, name)
+                self._state.report(effects)
 
-    def _unlink_pending(self, writers: Writers, pid: int) -> None:
-        """A process removes a name that it is writing: its copies are not published, those of others are."""
-        copies = {*writers.openings.copies}
-        own = {*writers.openings.copies_of(pid)}
+    def _remove_published(self, parent: int, name: bytes, *, pending: bool) -> tuple[Node, Effects] | None:
+        """Remove what a name stands for; where that is nothing, there has to be something pending."""
+        if pending and self._tree.child(parent, name) is None:
+            return None
+        try:
+            return self._tree.remove(parent, name)
+        except NotFoundError:
+            if not pending:
+                raise
+        return None  # another process was quicker
+
+    def _unlink_pending(self, writers: Writers, own: set[PrivateCopy]) -> None:
+        """A process has removed a name that it is writing: its copies are not published, those of others are.
+
+        Where one cannot be taken back, and could have the name once more, all of them are put as before. Killed until
+        here, we had not answered: what was closed may come true. Raises StoreError.
+        """
         for copy in own:
-            self._publication.withdraw(writers, copy)
+            if copy.has_intent:
+                copy.prepared = False
+                self._publication.withdraw(writers, copy)
+        for copy in own:
             self._state.writers.give_up(writers, copy)
             copy.unlinked = True
-        if own == copies:
+        if own == {*writers.openings.copies}:
             self._state.writers.detach(writers)
 
     async def rename(
