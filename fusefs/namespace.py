@@ -182,10 +182,9 @@ class Namespace:
                 self._unlink_pending(writers, own)
         finally:
             if removed is not None:
-                gone, effects = removed
-                self._state.retire(gone)
+                self._state.retire(removed[0])
                 self._state.note_gone(parent, name)
-                self._state.report(effects)
+                self._state.report(removed[1])
 
     def _remove_published(self, parent: int, name: bytes, *, pending: bool) -> tuple[Node, Effects] | None:
         """Remove what a name stands for; where that is nothing, there has to be something pending."""
@@ -246,7 +245,7 @@ class Namespace:
         home = self._tree.node(parent)
         if home is None or not home.scope:
             raise NotPermittedError("objects live inside a pipeline or a run")
-        old = writers.parent, writers.name
+        old, renamed = (writers.parent, writers.name), writers.renamed
         copy = writers.openings.own_copy(pid)
         parted = part(self._state, writers, pid)
         if parted is None or copy is None:
@@ -257,6 +256,7 @@ class Namespace:
             await self._publication.publish_now(parted, copy, How.REPLACE if replace else How.CREATE)
         except BaseException:
             self._state.writers.move(parted, *old)
+            parted.renamed = renamed  # or O_EXCL would claim the old name no longer
             rejoin(self._state, parted, writers)
             raise
         # The kernel moves its entry for the private inode along; it is asked about again at once.

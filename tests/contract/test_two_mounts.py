@@ -1,5 +1,6 @@
 """Several daemons, and the command beside them, on one store."""
 
+import errno
 import os
 import random
 import time
@@ -12,8 +13,8 @@ import pytest
 
 from tests.contract.several_mounts import soon
 from tests.support.mounting import MountedStore
-from tests.support.processes import end, start_python
-from tests.support.shared_mount import by_age, listed
+from tests.support.processes import Other, end, start_python
+from tests.support.shared_mount import by_age, listed, refused
 
 pytestmark = pytest.mark.mount
 
@@ -90,6 +91,26 @@ def test_a_renamed_key(pipeline: Path, there: Path) -> None:
     os.rename(pipeline / "replaced", pipeline / "new")
     soon(lambda: read(there / "new") == b"v")
     soon(lambda: listed(there) == ["new"])
+
+
+def test_a_key_that_its_writer_could_not_rename(
+    shared: MountedStore, pipeline: Path, other_pipeline: Path, there: Path, one: Other
+) -> None:
+    """O_EXCL claims the name as before: whoever closes second is told, and replaces nothing."""
+    shared.cli("pipeline", "set-max-bytes", other_pipeline.name, "10", exit_code=0)
+    with refused(errno.EDQUOT):
+        other_pipeline.joinpath("full").write_bytes(bytes(11))  # the mount knows by now
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    one("k = os.open(path, flags); os.write(k, bytes(100))", path=pipeline / "k", flags=flags)
+    with refused(errno.EDQUOT):
+        one("os.rename(path, to)", to=other_pipeline / "k")
+    fd = os.open(there / "k", flags)
+    os.write(fd, b"of the other mount")
+    os.close(fd)
+    with refused(errno.EEXIST):
+        one("os.close(k)")
+    soon(lambda: read(pipeline / "k") == read(there / "k") == b"of the other mount")
+    assert listed(other_pipeline) == []
 
 
 def test_directories_and_symlinks(pipeline: Path, there: Path) -> None:
