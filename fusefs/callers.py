@@ -15,6 +15,8 @@ _GENERATIONS_AT_MOST = 8
 _STATE, _THREADS, _START_TIME = 0, 17, 19
 """Which fields of /proc/PID/stat these are, counted behind the name."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+START_KNOWN_TO_S = 1 / _TICKS_A_SECOND
+"""`started_at` is up to so much before the thread was started."""
 _PIDFD_THREAD = os.O_EXCL
 
 
@@ -50,6 +52,14 @@ def lineage(pid: int) -> Iterator[int]:
         pid = 0 if parent is None else int(parent[1])
         if not pid:
             return
+
+
+def ancestry(pid: int) -> Iterator[tuple[int, int]]:
+    """As `lineage`, each with the one of them that is its child; 0 for the first."""
+    child = 0
+    for process in lineage(pid):
+        yield process, child
+        child = process
 
 
 def identity_of(pid: int) -> int:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from fusefs.callers import identity_of, lineage, started_at
+from fusefs.callers import START_KNOWN_TO_S, ancestry, identity_of, started_at
 from fusefs.copies import PrivateCopy
 from fusefs.glances import in_time
 from fusefs.openfiles import holds
@@ -24,6 +24,17 @@ class Opened:
 def written(files: Iterable[Opened]) -> list[PrivateCopy]:
     """The copies that somebody is writing, of what these files stand for; each as often as it is open."""
     return [file.copy for file in files if file.copy is not None and file.copy.holders]
+
+
+def _inherited(files: list[Opened], heir: int) -> list[Opened]:
+    """Those that the parent of a process had opened when it started that; all where that is unknown.
+
+    Who was adopted by a process has nothing of what that opens. As far as it can be told: what was opened in the same
+    hundredth of a second is taken for inherited.
+    """
+    # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
+    began = in_time(heir, lambda: started_at(heir), otherwise=0.0)
+    return [file for file in files if file.by.at < began + START_KNOWN_TO_S] if began else files
 
 
 class Openings(list[Opened]):
@@ -70,13 +81,14 @@ class Openings(list[Opened]):
         """What the thread of this number opened, and not one that had the number before it."""
         return self._opened_by(thread, lambda opener: opener.thread)
 
-    def of_process(self, process: int) -> list[Opened]:
-        """What any thread of a process opened, also one that has ended."""
-        return self._opened_by(process, lambda opener: opener.process)
+    def of_process(self, process: int, heir: int = 0) -> list[Opened]:
+        """What any thread of a process opened, also one that has ended; what its child `heir` can have from it."""
+        files = self._opened_by(process, lambda opener: opener.process)
+        return _inherited(files, heir) if files and heir else files
 
     def of_family(self, thread: int) -> list[Opened]:
-        """What the process of a thread opened, or the nearest ancestor that opened any; none where that is unknown."""
-        return next(filter(None, map(self.of_process, lineage(thread))), [])
+        """What the process of a thread opened, or the nearest ancestor that it has any from; none where unknown."""
+        return next(filter(None, (self.of_process(process, heir) for process, heir in ancestry(thread))), [])
 
     def orphans(self, thread: int) -> list[Opened]:
         """What only processes opened that are gone, so that those have it who inherited it; none if it is several.

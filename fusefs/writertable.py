@@ -9,7 +9,7 @@ from engine.catalog.puts import How
 from engine.errors import ReplacedError, StoreError
 from engine.model import Kind, Node
 from engine.store import Store
-from fusefs.callers import lineage
+from fusefs.callers import ancestry
 from fusefs.copies import File, PrivateCopy
 from fusefs.openings import Openings
 from fusefs.writers import Writers
@@ -223,9 +223,9 @@ class WriterTable:
 
 
 def _nearest(parted: list[Writers], pid: int) -> Writers:
-    """Those in which a thread's process opened something, or the nearest ancestor that did."""
-    for process in lineage(pid):
-        near = [writers for writers in parted if writers.openings.of_process(process)]
+    """Those in which a thread's process opened something, or the nearest ancestor that it has something from."""
+    for process, heir in ancestry(pid):
+        near = [writers for writers in parted if writers.openings.of_process(process, heir)]
         if near:
             return next((writers for writers in near if writers.openings.copies_of(pid)), near[0])
     return next((writers for writers in parted if writers.openings.left_to(pid)), parted[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import SECONDS, Other
+from tests.support.processes import SECONDS, Other, end, start_python
 from tests.support.shared_mount import listed, refused
 
 pytestmark = pytest.mark.mount
@@ -150,6 +150,39 @@ def test_inherited_by_two(pipeline: Path, heir: Heir, other: Other) -> None:
         second.end()
     other("os.close(k)")
     assert (pipeline / "k").read_bytes() == b"of another"
+
+
+@pytest.mark.parametrize("code", ["os.unlink(path)", "os.rename(path, path + '.moved')"], ids=["removed", "renamed"])
+def test_by_who_was_adopted(pipeline: Path, code: str) -> None:
+    """By a process that opened the key after all of them were started: none of that is inherited."""
+    script = f"""
+import ctypes, os, sys, time
+path = sys.argv[1]
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+go, going = os.pipe()
+done, doing = os.pipe()
+if not (child := os.fork()):
+    k = os.open(path, {CREATE})
+    os.write(k, b"of the child")
+    if not os.fork():
+        os.read(go, 1)
+        {code}
+        os.close(k)
+        os.write(doing, b"1")
+    os._exit(0)
+os.waitpid(child, 0)
+time.sleep(0.02)  # starts are known to hundredths of a second
+k = os.open(path, {CREATE})
+os.write(k, b"of who adopted it")
+os.write(going, b"1")
+os.close(doing)
+assert os.read(done, 1) == b"1", "the heir failed"
+os.close(k)
+"""
+    end([start_python(script, pipeline / "k")])
+    values = {name: (pipeline / name).read_bytes() for name in listed(pipeline)}
+    assert values.pop("k") == b"of who adopted it"
+    assert values == ({} if "unlink" in code else {"k.moved": b"of the child"})
 
 
 @pytest.fixture
