@@ -50,6 +50,8 @@ class PrivateCopy:
     def __init__(self, number: int, how: How, spool: SpillingDraft, file: File) -> None:
         self.number = number
         """Tells the copies of one private inode apart: the handle of their intents."""
+        self.identity = object()
+        """Stands for the file that its openers have open, whichever copy that is by now."""
         self.how = how
         self.spool = spool
         self.file = file
@@ -110,7 +112,8 @@ class PrivateCopy:
 
     def take_over(self, old: "PrivateCopy") -> None:
         """Stand for another copy from now on: for who has it open, and what was decided about it."""
-        self.holders, self.peeks, self.file = old.holders, old.peeks, old.file
+        self.identity, self.file = old.identity, old.file
+        self.holders, self.peeks = old.holders, old.peeks
         self.unlinked, self.exclusive, self.failure = old.unlinked, old.exclusive, old.failure
         self.finished, self.unfinished, self.changed = old.finished, old.unfinished, old.changed
 

@@ -209,7 +209,7 @@ class Namespace:
                 self._publication.withdraw(writers, copy)
         for copy in own:
             self._state.writers.give_up(writers, copy)
-            copy.unlinked = True
+        writers.openings.note_removed(own)
         if own == {*writers.openings.copies}:
             self._state.writers.detach(writers)
 

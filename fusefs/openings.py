@@ -1,7 +1,13 @@
-"""Who opened the files of a private inode: which thread, of which process."""
+"""Who opened the files of a private inode: which thread, of which process.
 
-from collections import deque
-from collections.abc import Callable, Iterable
+One process may have thousands of them open, and each request about the name asks: what is asked often looks at the last
+of them only.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, islice
 
 from fusefs.callers import START_KNOWN_TO_S, ancestry, identity_of, started_at
 from fusefs.copies import PrivateCopy
@@ -10,6 +16,8 @@ from fusefs.openfiles import holds
 from fusefs.tasks import TAKEN_FOR_KNOWN_S, Opener, Task, since_boot
 
 _SHOWN = 8
+_LOOKED_AT_S = 0.01
+"""For how long the processes are looked at that opened a file: some 30 us for each."""
 
 
 class Opened:
@@ -21,30 +29,65 @@ class Opened:
         """What it stands for; None for a value that is published, and may be read by this inode."""
 
 
+_InOrder = dict[Opened, None]
+"""Files in the order in which they were opened."""
+
+
 def written(files: Iterable[Opened]) -> list[PrivateCopy]:
     """The copies that somebody is writing, of what these files stand for; each as often as it is open."""
     return [file.copy for file in files if file.copy is not None and file.copy.holders]
 
 
-def _inherited(files: list[Opened], heir: int) -> list[Opened]:
+def _first_written(files: Iterable[Opened]) -> PrivateCopy | None:
+    return next((file.copy for file in files if file.copy is not None and file.copy.holders), None)
+
+
+def _some(files: Iterator[Opened]) -> Iterator[Opened] | None:
+    """The same files; None where there are none."""
+    for first in files:
+        return chain([first], files)
+    return None
+
+
+def _inherited(files: Iterator[Opened], heir: int) -> Iterator[Opened]:
     """Those that the parent of a process had opened when it started that; all where that is unknown.
 
     Who was adopted by a process has nothing of what that opens. As far as it can be told: what was opened in the same
     hundredth of a second is taken for inherited.
     """
+    some = _some(files)
+    if some is None:
+        return files
     # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
     began = in_time(heir, lambda: started_at(heir), otherwise=0.0)
-    return [file for file in files if file.by.at < began + START_KNOWN_TO_S] if began else files
+    return (file for file in some if not began or file.by.at < began + START_KNOWN_TO_S)
 
 
-class Openings(list[Opened]):
+def _began(processes: Collection[Task]) -> dict[Task, float]:
+    """As Task.began; none of them where there are too many to look at in time."""
+    began: dict[Task, float] = {}
+    until = time.thread_time() + _LOOKED_AT_S
+    for process in processes:
+        if time.thread_time() > until:
+            return {}
+        began[process] = process.began()
+    return began
+
+
+class Openings(Collection[Opened]):
     """What is open of one private inode, in the order in which it was opened."""
 
     def __init__(self, ino: int, connection: int | None) -> None:
         """`connection`: the minor number of the mount's device; other filesystems have files of the same numbers."""
-        super().__init__()
         self._ino = ino
         self._connection = connection
+        self._files: _InOrder = {}
+        self._by_thread: dict[int, _InOrder] = {}
+        self._by_process: dict[int, _InOrder] = {}
+        self._identities: Counter[object] = Counter()
+        """How often each copy is open, by its identity; None for what is published."""
+        self._some_removed = False
+        """Whether there was a copy whose process had removed the name."""
         self._shown: deque[int] = deque(maxlen=_SHOWN)
         """The inode numbers that fstat(2) has shown on these last.
 
@@ -54,6 +97,42 @@ class Openings(list[Opened]):
         """Others have the same private inode and another name, or had (see fusefs.parting)."""
         self._known_until: dict[int, float] = {}
         """Up to when a number is known to be that of the thread or process which opened all these."""
+
+    def __iter__(self) -> Iterator[Opened]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, file: object) -> bool:
+        return file in self._files
+
+    def append(self, file: Opened) -> None:
+        """A file was opened."""
+        self._files[file] = None
+        self._by_thread.setdefault(file.by.thread.number, {})[file] = None
+        self._by_process.setdefault(file.by.process.number, {})[file] = None
+        self._identities[file.copy and file.copy.identity] += 1
+        self._some_removed |= file.copy is not None and file.copy.unlinked
+
+    def remove(self, file: Opened) -> None:
+        """A file is closed, or is among other openings from now on."""
+        del self._files[file]
+        for numbered, task in ((self._by_thread, file.by.thread), (self._by_process, file.by.process)):
+            files = numbered[task.number]
+            del files[file]
+            if not files:
+                del numbered[task.number]
+        identity = file.copy and file.copy.identity
+        self._identities[identity] -= 1
+        if not self._identities[identity]:
+            del self._identities[identity]
+
+    def note_removed(self, copies: Iterable[PrivateCopy]) -> None:
+        """The process of these copies has removed their name."""
+        for copy in copies:
+            copy.unlinked = True
+        self._some_removed = True
 
     def beside(self) -> "Openings":
         """Those of others who have the same inode and part from these; none yet."""
@@ -75,54 +154,88 @@ class Openings(list[Opened]):
     @property
     def differ(self) -> bool:
         """Whether these are several files: then it is to be found out which of them is whose."""
-        return any(file.copy is not self[0].copy or file.copy is None for file in self)
+        return len(self._identities) > 1 or self.some_published
+
+    @property
+    def _is_one(self) -> bool:
+        """Whether there is nothing to find out: all who have this inode open have one file open."""
+        return not self.parted and not self.differ
+
+    @property
+    def some_published(self) -> bool:
+        """Whether any of these is a value that is published."""
+        return None in self._identities
 
     def of(self, thread: int) -> list[Opened]:
         """What the thread of this number opened, and not one that had the number before it."""
-        return self._opened_by(thread, lambda opener: opener.thread)
+        return [*self._last_of(thread)][::-1]
 
     def of_process(self, process: int, heir: int = 0) -> list[Opened]:
         """What any thread of a process opened, also one that has ended; what its child `heir` can have from it."""
-        files = self._opened_by(process, lambda opener: opener.process)
-        return _inherited(files, heir) if files and heir else files
+        return [*self._last_of_process(process, heir)][::-1]
 
     def of_family(self, thread: int) -> list[Opened]:
         """What the process of a thread opened, or the nearest ancestor that it has any from; none where unknown."""
-        return next(filter(None, (self.of_process(process, heir) for process, heir in ancestry(thread))), [])
+        return [*self._last_of_family(thread)][::-1]
 
     def orphans(self, thread: int) -> list[Opened]:
         """What only processes opened that are gone, so that those have it who inherited it; none if it is several.
 
-        `thread` asks.
+        `thread` asks. None, too, where more processes have it open than can be looked at in time.
         """
-        files = [*self]
-        gone = in_time(thread, lambda: {file for file in files if file.by.is_gone}, otherwise=set[Opened]())
-        left = {file.copy or file for file in gone} - {file.copy or file for file in files if file not in gone}
-        return [file for file in files if (file.copy or file) in left] if len(left) == 1 else []
+        processes = {file.by.process for file in self}
+        began = in_time(thread, lambda: _began(processes), otherwise=dict[Task, float]())
+        gone = {file for file in self if began.get(file.by.process, 0.0) > file.by.at}
+        left = {file.copy or file for file in gone}
+        left -= {file.copy or file for file in self if gone and file not in gone}
+        return [file for file in self if (file.copy or file) in left] if len(left) == 1 else []
 
-    def _opened_by(self, number: int, part: Callable[[Opener], Task]) -> list[Opened]:
-        files = [file for file in self if part(file.by).number == number]
+    # From here on, the last one that was opened comes first
+
+    def _last_of(self, thread: int) -> Iterator[Opened]:
+        return self._opened_by(thread, self._by_thread, lambda opener: opener.thread)
+
+    def _last_of_process(self, process: int, heir: int = 0) -> Iterator[Opened]:
+        files = self._opened_by(process, self._by_process, lambda opener: opener.process)
+        return _inherited(files, heir) if heir else files
+
+    def _last_of_family(self, thread: int) -> Iterator[Opened]:
+        for process, heir in ancestry(thread):
+            some = _some(self._last_of_process(process, heir))
+            if some is not None:
+                return some
+        return iter(())
+
+    def _last_files_of(self, pid: int) -> Iterator[Opened]:
+        """As `files_of`, where they are several."""
+        return _some(self._last_of_family(pid)) or reversed(self.left_to(pid))
+
+    def _opened_by(
+        self, number: int, numbered: dict[int, _InOrder], part: Callable[[Opener], Task]
+    ) -> Iterator[Opened]:
+        files = numbered.get(number)
         if not files:
-            return files
+            return iter(())
         identity = identity_of(number)
         if identity:
-            return [file for file in files if part(file.by).identity == identity]
-        return self._since_started(number, files)
+            return (file for file in reversed(files) if part(file.by).identity == identity)
+        began = self._start_of(number, next(iter(files)).by.at)
+        return (file for file in reversed(files) if file.by.at >= began)
 
-    def _since_started(self, number: int, files: list[Opened]) -> list[Opened]:
-        """Those of some files that were opened since the thread of this number was started.
+    def _start_of(self, number: int, first: float) -> float:
+        """When the thread of this number was started; 0 where it has opened all since `first`.
 
         As far as that can be told: /proc counts hundredths of a second.
         """
-        now, first = since_boot(), files[0].by.at
+        now = since_boot()
         if now < max(first + TAKEN_FOR_KNOWN_S, self._known_until.get(number, 0.0)):
-            return files
-        # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
+            return 0.0
+        # In a thread, as above.
         began = in_time(number, lambda: started_at(number), otherwise=0.0)
         if began <= first:
             self._known_until = {known: until for known, until in self._known_until.items() if until > now}
             self._known_until[number] = now + TAKEN_FOR_KNOWN_S
-        return [file for file in files if file.by.at >= began]
+        return began
 
     # Whose file is meant
 
@@ -138,11 +251,12 @@ class Openings(list[Opened]):
     def _is_open_in(self, pid: int) -> bool:
         # A number that is shown for a published object as well is that of readers, too.
         inos = {self._ino, *self._shown}
-        return bool(self.of(pid)) or holds(pid, inos, for_writing=bool(self._shown), connection=self._connection)
+        opened = any(True for _ in self._last_of(pid))
+        return opened or holds(pid, inos, for_writing=bool(self._shown), connection=self._connection)
 
     def removed_by(self, pid: int) -> PrivateCopy | None:
         """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""
-        if not any(copy.unlinked for copy in self.copies):
+        if not self._some_removed or not any(copy.unlinked for copy in self.copies):
             return None
         copy = self.own_copy(pid)
         return copy if copy is not None and copy.unlinked and self._is_open_in(pid) else None
@@ -151,12 +265,12 @@ class Openings(list[Opened]):
         """The copies that one who has this inode open writes; none where that cannot be told."""
         return written(self.files_of(pid))
 
-    def files_of(self, pid: int) -> list[Opened]:
+    def files_of(self, pid: int) -> Collection[Opened]:
         """What one has open who has this inode open: what its process opened, or the nearest ancestor that opened any.
 
         There is nothing to find out where all have one file open.
         """
-        if not self.parted and not self.differ:
+        if self._is_one:
             return self
         return self.of_family(pid) or self.left_to(pid)
 
@@ -167,5 +281,6 @@ class Openings(list[Opened]):
 
     def own_copy(self, pid: int) -> PrivateCopy | None:
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
-        own = written(self.of(pid)) or self.copies_of(pid)
-        return own[-1] if own else None
+        if self._is_one:
+            return _first_written(islice(reversed(self._files), 1))
+        return _first_written(self._last_of(pid)) or _first_written(self._last_files_of(pid))

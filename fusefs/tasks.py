@@ -20,6 +20,23 @@ class Task(NamedTuple):
     identity: int
     """See `fusefs.callers.identity_of`; 0 where that is not known."""
 
+    def began(self) -> float:
+        """When who has this number now was started, in seconds since the machine was; 0 where that is out of sight.
+
+        Infinity where it is somebody else for certain, or nobody. Waits as `started_at` does.
+        """
+        if not self.number:
+            return 0.0
+        try:
+            os.kill(self.number, 0)
+        except ProcessLookupError:
+            return math.inf
+        except OSError:
+            pass  # somebody else's
+        if self.identity and identity_of(self.number) not in (0, self.identity):
+            return math.inf
+        return started_at(self.number)
+
 
 class Opener(NamedTuple):
     """A thread that opened a file."""
@@ -32,17 +49,7 @@ class Opener(NamedTuple):
     @property
     def is_gone(self) -> bool:
         """Whether the process has ended; not where it is out of sight. Waits as `started_at` does."""
-        if not self.process.number:
-            return False
-        try:
-            os.kill(self.process.number, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass  # somebody else's
-        if self.process.identity and identity_of(self.process.number) not in (0, self.process.identity):
-            return True
-        return started_at(self.process.number) > self.at
+        return self.process.began() > self.at
 
 
 class Known(NamedTuple):

@@ -64,7 +64,7 @@ class Writers:
 
     def only_reads(self, pid: int) -> bool:
         """Whether all that the caller's process has open of this inode is a value that it has published already."""
-        if pid in self.expected or all(file.copy for file in self.openings) or written(self.openings.of(pid)):
+        if pid in self.expected or not self.openings.some_published or written(self.openings.of(pid)):
             return False
         files = self.openings.files_of(pid)
         return bool(files) and not any(file.copy for file in files)
@@ -144,8 +144,10 @@ class Writers:
 
     def file_of(self, pid: int) -> File:
         """What a thread has open, or is about to open; what was opened or written last, if that cannot be told."""
+        if pid in self.expected or not self.several:
+            return self.file
         copies = self.openings.copies
-        if pid in self.expected or all(copy.file is self.file for copy in copies):
+        if all(copy.file is self.file for copy in copies):
             return self.file
         return (self.openings.own_copy(pid) or self.last or self.edit or copies[-1]).file
 

@@ -103,9 +103,9 @@ class WriterTable:
         """
         same = next((file for file in files if file.is_like(node)), None)
         file = same or File(node.mode, node.uid, node.gid, node.xattrs)
-        for copy in {*writers.openings.copies}:
-            own = copy.file is file or file is writers.file
-            if copy.how is How.APPEND and (seen or not own) and not copy.may_join(node):
+        to_be_asked = seen or file is not writers.file  # seldom: there may be thousands
+        for copy in {*writers.openings.copies} if to_be_asked else ():
+            if copy.how is How.APPEND and (seen or copy.file is not file) and not copy.may_join(node):
                 self.set_apart(writers, copy)
         self._unpin(writers)
         writers.follow(node, file)

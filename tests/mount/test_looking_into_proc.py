@@ -90,7 +90,7 @@ async def test_a_thread_of_many(state: MountState, looked_at: list[str]) -> None
     assert number is not None
     looked_at.clear()
     try:
-        assert writers.openings.own_copy(number) is writers.openings[-1].copy
+        assert writers.openings.own_copy(number) is [*writers.openings][-1].copy
         assert looked_at == [f"/proc/{number}/status"]
         assert [*lineage(number)][:2] == [os.getpid(), os.getppid()]
     finally:

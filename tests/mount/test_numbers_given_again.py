@@ -50,7 +50,7 @@ async def test_at_once(state: MountState, are_told_apart: bool) -> None:
     """It holds as soon as the kernel tells them apart; before, when a second has passed between them."""
     with Other() as opener:
         writers = create(state, Caller(opener.pid, 0, 0))
-        opening = writers.openings[0]
+        (opening,) = writers.openings
         assert writers.openings.of(opener.pid) == writers.openings.of_process(opener.pid) == [opening]
         assert not opening.by.is_gone
     assert opening.by.is_gone
@@ -59,7 +59,7 @@ async def test_at_once(state: MountState, are_told_apart: bool) -> None:
         assert writers.openings.of(stranger.pid) == writers.openings.of_process(stranger.pid) == []
         assert opening.by.is_gone
         create(state, Caller(stranger.pid, 0, 0))
-        assert writers.openings.of(stranger.pid) == writers.openings.of_process(stranger.pid) == [writers.openings[1]]
+        assert writers.openings.of(stranger.pid) == writers.openings.of_process(stranger.pid) == [*writers.openings][1:]
 
 
 @pytest.mark.trio
@@ -68,5 +68,5 @@ async def test_it_is_the_same_for_as_long_as_it_lives(state: MountState, are_tol
     with Other() as opener:
         writers = create(state, Caller(opener.pid, 0, 0))
         time.sleep(0 if are_told_apart else 1.1)
-        assert writers.openings.of(opener.pid) == writers.openings.of_process(opener.pid) == writers.openings
-        assert not writers.openings[0].by.is_gone
+        assert writers.openings.of(opener.pid) == writers.openings.of_process(opener.pid) == [*writers.openings]
+        assert not any(file.by.is_gone for file in writers.openings)
