@@ -244,11 +244,15 @@ class Tree:
             renames.exchange(tx, parent, name, other_parent, other_name, self._waiting)
             return tx.effects()
 
-    def set_attributes(self, ino: int, attributes: Attributes) -> Node:
-        """Set what `attributes` names; no Put. Raises NotFoundError."""
+    def set_attributes(self, ino: int, attributes: Attributes, owner: int | None = None) -> Node:
+        """Set what `attributes` names; no Put.
+
+        Raises NotFoundError, and NotPermittedError where it is not the `owner`'s, who may have had it a moment ago.
+        """
         self._first(ino=ino)
         with self._database.write():
-            return nodes.set_attributes(Transaction(self._database, self._contents.sessions.own), ino, attributes)
+            tx = Transaction(self._database, self._contents.sessions.own)
+            return nodes.set_attributes(tx, ino, attributes, owner)
 
     @again_when_full
     def set_xattrs(self, ino: int, packed: bytes | None) -> None:

@@ -10,7 +10,7 @@ from fusefs.handles import WriteHandle
 from fusefs.kernel import LONG_S
 from fusefs.opening import Opening
 from fusefs.packing import attribute_seconds
-from fusefs.rights import READ, WRITE, may_change, require, searches
+from fusefs.rights import READ, WRITE, Attributed, may_change, require, searches
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
 
@@ -84,14 +84,24 @@ class NodeAttributes:
             if writers is not None:
                 writers.expected.pop(caller.pid, None)  # it does something else
                 file = self._file(writers, caller.pid, handle)
-                if writers.several and not may_change(file, attributes, caller):
-                    raise StaleError
-                self._opening.set_attributes(writers, file, attributes)
+                owner = self._require_change(ino, file, attributes, caller)
+                self._opening.set_attributes(writers, file, attributes, owner)
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
-                self._set_lost(ino, attributes)
+                self._set_lost(ino, attributes, caller)
             else:
-                self._set_published(self._present(ino, caller.uid), attributes)
+                node = self._present(ino, caller.uid)
+                self._set_published(node, attributes, self._require_change(ino, node, attributes, caller))
         return self.get(ino, caller.pid)
+
+    def _require_change(self, ino: int, file: Attributed, attributes: Attributes, caller: Caller) -> int | None:
+        """The kernel has asked whose the file was when it looked last: for a change it does not look again.
+
+        Returns whose it has to be still when it is changed, if anyone's. Raises NotPermittedError.
+        """
+        if not may_change(file, attributes, caller):
+            self._state.kernel.drop_attributes(ino)
+            raise NotPermittedError("the file is another user's")
+        return caller.uid if 0 < caller.uid == file.uid else None
 
     def _file(self, writers: Writers, pid: int, handle: int | None = None) -> File:
         """Which of the files that a private inode stands for a request is about: what its thread has open."""
@@ -135,9 +145,9 @@ class NodeAttributes:
         if writers.idle:
             self._state.writers.end(writers)
 
-    def _set_published(self, node: Node, attributes: Attributes) -> None:
+    def _set_published(self, node: Node, attributes: Attributes, owner: int | None) -> None:
         """By path: of what is published, and of what those will put who are writing it."""
-        self._tree.set_attributes(node.ino, attributes)
+        self._tree.set_attributes(node.ino, attributes, owner)
         writers = self._writers_over(node)
         if writers is not None:
             writers.apply(attributes)
@@ -168,10 +178,11 @@ class NodeAttributes:
         writers = self._state.writers.at(node.parent, node.name) if self._state.writers else None
         return writers if writers is not None and writers.base is not None and writers.base.ino == node.ino else None
 
-    def _set_lost(self, ino: int, attributes: Attributes) -> None:
-        """Through the descriptor of an object that has lost its name."""
+    def _set_lost(self, ino: int, attributes: Attributes, caller: Caller) -> None:
+        """Through the descriptor of an object that has lost its name. Raises NotPermittedError."""
         node = self._state.lost(ino)
         assert node is not None
+        self._require_change(ino, node, attributes, caller)
         given = {name: value for name, value in attributes._asdict().items() if value is not None}
         self._state.change_lost(node._replace(**given))
 

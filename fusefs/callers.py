@@ -11,6 +11,7 @@ from typing import NamedTuple
 _GROUPS = re.compile(rb"^Groups:(.*)$", re.MULTILINE)
 _PROCESS = re.compile(rb"^Tgid:\s*(\d+)$", re.MULTILINE)
 _PARENT = re.compile(rb"^PPid:\s*(\d+)$", re.MULTILINE)
+_CAPABILITIES = re.compile(rb"^CapEff:\s*(\w+)$", re.MULTILINE)
 _GENERATIONS_AT_MOST = 8
 _STATE, _THREADS, _START_TIME = 0, 17, 19
 """Which fields of /proc/PID/stat these are, counted behind the name."""
@@ -37,6 +38,16 @@ class Caller(NamedTuple):
     def groups(self) -> frozenset[int]:
         """The supplementary groups of the caller."""
         return frozenset(groups_in(_status(self.pid)))
+
+    def capable(self, capability: int, uid: int, gid: int | None = None) -> bool:
+        """Whether a capability (its number) holds for a file of this owner, and group where that counts, too.
+
+        As the kernel does (capabilities(7)): those have to be there in the user namespace of the caller.
+        """
+        found = _CAPABILITIES.search(_status(self.pid))
+        if found is None or not int(found[1], 16) >> capability & 1:
+            return False
+        return _is_mapped(self.pid, "uid_map", uid) and (gid is None or _is_mapped(self.pid, "gid_map", gid))
 
 
 def lineage(pid: int) -> Iterator[int]:
@@ -130,6 +141,16 @@ def started_at(pid: int) -> float:
     if fields[_STATE] == b"Z" and fields[_THREADS] == b"1":  # with more, others of its process go on
         return math.inf
     return int(fields[_START_TIME]) / _TICKS_A_SECOND
+
+
+def _is_mapped(pid: int, which: str, number: int) -> bool:
+    """Whether there is a user or group, of a number in our user namespace, in that of a thread (user_namespaces(7))."""
+    try:
+        with open(f"/proc/{pid}/{which}", "rb") as ranges:
+            mapped = [[*map(int, line.split())] for line in ranges]
+    except OSError:
+        return False
+    return any(first <= number < first + count for _, first, count in mapped)
 
 
 def _status(pid: int) -> bytes:

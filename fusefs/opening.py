@@ -242,13 +242,13 @@ class Opening:
         if mode != copy.file.mode:
             self.set_attributes(writers, copy.file, Attributes(mode=mode))
 
-    def set_attributes(self, writers: Writers, file: File, attributes: Attributes) -> None:
+    def set_attributes(self, writers: Writers, file: File, attributes: Attributes, owner: int | None = None) -> None:
         """Set attributes of a file that is open for writing, and of what is published where that is the same file.
 
-        Raises StoreError.
+        `owner`: as in Tree.set_attributes. Raises StoreError.
         """
         if file is writers.file:
-            self._state.set_private(writers, attributes)
+            self._state.set_private(writers, attributes, owner)
         else:
             writers.apply(attributes, file)
 

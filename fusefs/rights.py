@@ -7,6 +7,7 @@ several files, one after the other or at once, each of which is shown to those w
 import functools
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,9 @@ from fusefs.callers import Caller
 
 READ, WRITE, SEARCH = 0o4, 0o2, 0o1
 _LENT = stat.S_ISUID | stat.S_ISGID
+_CAP_CHOWN, _CAP_FOWNER = 0, 3
+_NOW_NS = 10 * 10**9
+"""How far a time may be from now that was to be now: for so long a request may have waited."""
 
 
 class Attributed(Protocol):
@@ -69,23 +73,40 @@ def _allows(file: Attributed, wanted: int, uid: int, in_group: Callable[[int], b
 
 
 def may_change(file: Attributed, attributes: Attributes, caller: Caller) -> bool:
-    """Whether chmod(2), chown(2) and utimensat(2) let a caller do this.
-
-    Who may write also sets the times to now, which does not look different here from any other time, and takes the bits
-    away that would lend what is written its owner's rights: the kernel asks for that.
-    """
+    """Whether chmod(2), chown(2) and utimensat(2) let a caller do this to a file as it is now."""
     if not caller.uid:
         return True
-    mode, uid, gid = attributes.mode, attributes.uid, attributes.gid
-    if caller.uid == file.uid:
-        return uid in (None, file.uid) and (gid in (None, file.gid) or caller.in_group(gid or 0))
-    if uid is not None or gid is not None or (mode is not None and mode | _LENT != file.mode | _LENT):
+    if caller.uid != file.uid and _takes_owner(file, attributes, caller) and not caller.capable(_CAP_FOWNER, file.uid):
         return False
-    try:
-        require(file, WRITE, caller)
-    except AccessError:
-        return mode is not None and attributes == Attributes(mode=mode)
-    return True
+    return not _gives_away(file, attributes, caller) or caller.capable(_CAP_CHOWN, file.uid, file.gid)
+
+
+def _takes_owner(file: Attributed, attributes: Attributes, caller: Caller) -> bool:
+    """Whether a mode or times are for the owner alone to set.
+
+    Who may write also sets both times to now, and takes the bits away that would lend what is written its owner's
+    rights: the kernel asks for that.
+    """
+    mode, times = attributes.mode, (attributes.atime_ns, attributes.mtime_ns)
+    if mode is not None and (mode | _LENT != file.mode | _LENT or mode & ~file.mode):
+        return True
+    if times == (None, None):
+        return False
+    now = time.time_ns()
+    if any(moment is None or abs(moment - now) > _NOW_NS for moment in times):
+        return True
+    # Of whom we cannot see, the kernel knows the groups.
+    return bool(caller.pid) and not _allows(file, WRITE, caller.uid, caller.in_group)
+
+
+def _gives_away(file: Attributed, attributes: Attributes, caller: Caller) -> bool:
+    """Whether an owner or a group is to be set otherwise than an owner may: to a group of its own."""
+    uid, gid = attributes.uid, attributes.gid
+    if uid is None and gid is None:
+        return False
+    if caller.uid != file.uid or uid not in (None, file.uid):
+        return True
+    return gid not in (None, file.gid) and bool(caller.pid) and not caller.in_group(gid or 0)
 
 
 def require_to_open(file: Attributed, flags: int, caller: Caller) -> None:

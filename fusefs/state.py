@@ -210,14 +210,14 @@ class MountState:
         if self.writers and self.writers.at(parent, name) is not None:
             self.writers.let_go_if_gone(parent, name, self.store.tree.child(parent, name))
 
-    def set_private(self, writers: Writers, attributes: Attributes) -> None:
+    def set_private(self, writers: Writers, attributes: Attributes, owner: int | None = None) -> None:
         """Set attributes of what is published under a writers' name, which is no Put, and of what they will put.
 
-        Raises StoreError.
+        `owner`: as in Tree.set_attributes. Raises StoreError.
         """
         writers.apply(attributes)
         if writers.base is not None and self.store.tree.node(writers.base.ino) is not None:
-            self.store.tree.set_attributes(writers.base.ino, attributes)
+            self.store.tree.set_attributes(writers.base.ino, attributes, owner)
             self.kernel.drop_attributes(writers.base.ino)
 
     def forget(self, ino: int, count: int) -> None:

@@ -162,14 +162,19 @@ def delete(tx: Transaction, node: Node) -> None:
     tx.drop_content(node.content, node.ino, node.parent, node.name)
 
 
-def set_attributes(tx: Transaction, ino: int, attributes: Attributes) -> Node:
-    """Set what `attributes` names, and the time of the change. Raises NotFoundError."""
+def set_attributes(tx: Transaction, ino: int, attributes: Attributes, owner: int | None = None) -> Node:
+    """Set what `attributes` names, and the time of the change.
+
+    Raises NotFoundError, and NotPermittedError where there is an `owner` whose it has to be and is not.
+    """
     row = tx.row(
         "UPDATE node SET mode = coalesce(?, mode), uid = coalesce(?, uid), gid = coalesce(?, gid),"
         " atime_ns = coalesce(?, atime_ns), mtime_ns = coalesce(?, mtime_ns), ctime_ns = ?"
-        f" WHERE ino = ? RETURNING {COLUMNS}",
-        (*attributes, tx.now_ns, ino),
+        f" WHERE ino = ? AND uid = coalesce(?, uid) RETURNING {COLUMNS}",
+        (*attributes, tx.now_ns, ino, owner),
     )
+    if row is None and owner is not None and by_ino(tx.database, ino) is not None:
+        raise NotPermittedError("the file is another user's by now")
     if row is None:
         raise NotFoundError("the file is gone")
     tx.tell(ino, 0, b"")

@@ -241,6 +241,17 @@ def test_attributes_change_one_by_one(store: Store, app: ScopeName) -> None:
         store.tree.set_attributes(10**9, Attributes(mode=0))
 
 
+def test_attributes_of_what_has_another_owner_by_now(store: Store, app: ScopeName) -> None:
+    store.put_object(app, b"key", b"value")
+    before = store.tree.set_attributes(node(store, app, b"key").ino, Attributes(uid=7))
+    with pytest.raises(NotPermittedError):
+        store.tree.set_attributes(before.ino, Attributes(mode=0o666), owner=8)
+    assert node(store, app, b"key") == before
+    assert store.tree.set_attributes(before.ino, Attributes(mode=0o666), owner=7).mode == 0o666
+    with pytest.raises(NotFoundError):
+        store.tree.set_attributes(10**9, Attributes(mode=0), owner=7)
+
+
 def test_extended_attributes_are_kept_whole(store: Store, app: ScopeName) -> None:
     store.put_object(app, b"key", b"value")
     ino = node(store, app, b"key").ino
