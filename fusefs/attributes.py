@@ -270,9 +270,9 @@ class NodeAttributes:
                 over.apply_xattrs(packed)
             return
         file = writers.own_file(pid)
-        writers.apply_xattrs(packed, file)
         if file is writers.file and writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)
+        writers.apply_xattrs(packed, file)
 
 
 def _number(value: bytes) -> int:

@@ -215,10 +215,10 @@ class MountState:
 
         `owner`: as in Tree.set_attributes. Raises StoreError.
         """
-        writers.apply(attributes)
         if writers.base is not None and self.store.tree.node(writers.base.ino) is not None:
             self.store.tree.set_attributes(writers.base.ino, attributes, owner)
             self.kernel.drop_attributes(writers.base.ino)
+        writers.apply(attributes)  # only now: what was refused is not to come true by the close
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""
