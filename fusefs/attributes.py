@@ -86,6 +86,7 @@ class NodeAttributes:
                 file = self._file(writers, caller.pid, handle)
                 owner = self._require_change(ino, file, attributes, caller)
                 self._opening.set_attributes(writers, file, attributes, owner)
+                writers.set_times(attributes, file, caller.pid)
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes, caller)
             else:
@@ -151,6 +152,7 @@ class NodeAttributes:
         writers = self._writers_over(node)
         if writers is not None:
             writers.apply(attributes)
+            writers.set_times(attributes, writers.file)
 
     def _present(self, ino: int, uid: int) -> Node:
         """What an inode's name stands for, which may be replaced since the kernel looked it up, and is to be changed.

@@ -22,15 +22,15 @@ class File:
     uid: int
     gid: int
     xattrs: bytes | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
 
     def is_like(self, node: Node) -> bool:
         """Whether a published object has the same attributes; the times aside, which every Put moves."""
         return (self.mode, self.uid, self.gid, self.xattrs) == (node.mode, node.uid, node.gid, node.xattrs)
 
     def apply(self, attributes: Attributes) -> None:
-        for name, value in attributes._asdict().items():
+        """The times aside: those are of one copy."""
+        for name in ("mode", "uid", "gid"):
+            value = getattr(attributes, name)
             if value is not None:
                 setattr(self, name, value)
 
@@ -55,6 +55,9 @@ class PrivateCopy:
         self.how = how
         self.spool = spool
         self.file = file
+        self.atime_ns: int | None = None
+        self.mtime_ns: int | None = None
+        """What was set and is to be put, whatever others put under the name meanwhile; None: nothing."""
         self.holders = 0
         self.peeks = 0
         """How many handles of its own process read it by its name; while there are any, it is kept."""
@@ -116,6 +119,13 @@ class PrivateCopy:
         self.holders, self.peeks = old.holders, old.peeks
         self.unlinked, self.exclusive, self.failure = old.unlinked, old.exclusive, old.failure
         self.finished, self.unfinished, self.changed = old.finished, old.unfinished, old.changed
+        self.atime_ns, self.mtime_ns = old.atime_ns, old.mtime_ns
+
+    def set_times(self, attributes: Attributes) -> None:
+        """Set those that `attributes` names."""
+        self.atime_ns = self.atime_ns if attributes.atime_ns is None else attributes.atime_ns
+        self.mtime_ns = self.mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns
+        self.prepared = False
 
     def touch(self) -> None:
         """Note that the value changes."""

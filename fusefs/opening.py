@@ -237,7 +237,7 @@ class Opening:
 
     def note_change(self, writers: Writers, copy: PrivateCopy, caller: Caller) -> None:
         """A value is about to be changed: times move, and bits that would lend the new one its owner's rights go."""
-        writers.note_change(copy.file)
+        writers.note_change(copy)
         mode = copy.file.mode_after_write(caller)
         if mode != copy.file.mode:
             self.set_attributes(writers, copy.file, Attributes(mode=mode))

@@ -146,6 +146,7 @@ class Publication:
         intent = (writers.ino, copy.number) if copy.has_intent else None
         published = self._publisher.publish(put, copy.spool.draft, intent, later=later)
         copy.changed = copy.prepared = copy.has_intent = False
+        copy.atime_ns = copy.mtime_ns = None
         if published.node.ino == ino:  # else another has the name, which a creation of nothing leaves there
             copy.origin = ino
         if published.replaced is None:

@@ -124,7 +124,7 @@ class Writers:
             1,
             *(file.mode, file.uid, file.gid),
             self.size_of(copy),
-            *self._times(file, last),
+            *self._times(copy or last, last),
             0,
             0,
             None,
@@ -156,7 +156,7 @@ class Writers:
         own = self.openings.own_copy(pid)
         return self.file_of(pid) if own is None else own.file
 
-    def _times(self, file: File, last: PrivateCopy | None) -> tuple[int, int, int]:
+    def _times(self, copy: PrivateCopy | None, last: PrivateCopy | None) -> tuple[int, int, int]:
         """As of a file that is written where it stands: what was set, or the last change, or else what is published."""
         changed = self.base is None or (last is not None and last.changed)
         atime = mtime = self.changed_ns
@@ -166,15 +166,15 @@ class Writers:
             mtime = mtime if changed else self.base.mtime_ns
             ctime = max(ctime if changed else self.touched_ns, self.base.ctime_ns)
         return (
-            atime if file.atime_ns is None else file.atime_ns,
-            mtime if file.mtime_ns is None else file.mtime_ns,
+            atime if copy is None or copy.atime_ns is None else copy.atime_ns,
+            mtime if copy is None or copy.mtime_ns is None else copy.mtime_ns,
             ctime,
         )
 
-    def note_change(self, file: File) -> None:
+    def note_change(self, copy: PrivateCopy) -> None:
         """The value is about to be changed."""
         self.changed_ns = self.touched_ns = time.time_ns()
-        file.mtime_ns = None
+        copy.mtime_ns = None
 
     def note_open(self, file: Opened) -> None:
         self.handles += 1
@@ -217,8 +217,8 @@ class Writers:
             file.gid,
             # Nobody on another mount is to have made it meanwhile; the first to close, or to call fsync, has it.
             how=How.CREATE if copy.exclusive and self.claims_name and not copy.has_intent else copy.how,
-            atime_ns=file.atime_ns,
-            mtime_ns=file.mtime_ns,
+            atime_ns=copy.atime_ns,
+            mtime_ns=copy.mtime_ns,
             xattrs=file.xattrs,
             may_join=partial(self.may_join, copy) if copy.openers else None,
         )
@@ -230,6 +230,13 @@ class Writers:
         for copy in (self.last, self.edit):
             if copy is not None:
                 copy.prepared = False
+
+    def set_times(self, attributes: Attributes, file: File, pid: int = 0) -> None:
+        """Set the times of what the process of a thread will put of a file; 0: of all that will be put of it."""
+        own = self.openings.copies_of(pid) if pid else []
+        for copy in own or self.openings.copies:
+            if copy.file is file:
+                copy.set_times(attributes)
 
     def apply_xattrs(self, packed: bytes | None, file: File | None = None) -> None:
         """Set all extended attributes of what will be put."""
@@ -246,4 +253,3 @@ class Writers:
         """The name stands for `node` now, which is of this file: whoever opens it from now on begins with that."""
         self.several = self.several or file is not self.file
         self.base, self.file = node, file
-        file.atime_ns = file.mtime_ns = None

@@ -88,6 +88,58 @@ def test_changes_of_attributes_set_ctime(pipeline: Path) -> None:
     assert after.st_ctime_ns > before.st_ctime_ns
 
 
+SHARES = {"overwriting": "os.O_CREAT | os.O_TRUNC", "appending": "os.O_CREAT | os.O_APPEND"}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+@pytest.mark.parametrize("flags", SHARES.values(), ids=SHARES)
+def test_set_beside_another_writer(pipeline: Path, flags: str, existing: bool) -> None:
+    """As `cp -p` does before it closes: they are those of its own Put, whoever else writes and puts the key."""
+    key = pipeline / "k"
+    if existing:
+        key.write_text("old")
+    with Other() as one, Other() as other:
+        for writer in (one, other):
+            writer(f"k = os.open(path, os.O_RDWR | {flags}); os.write(k, b'value')", path=key)
+        one("os.utime(k, ns=(6, 5))")
+        other("os.write(k, b'more')")
+        assert one("os.fstat(k).st_mtime_ns") == 5
+        other("os.close(k)")
+        assert key.stat().st_mtime_ns > 5
+        assert one("os.fstat(k).st_mtime_ns") == 5
+        one("os.close(k)")
+    assert (key.stat().st_atime_ns, key.stat().st_mtime_ns) == (6, 5)
+
+
+def test_set_by_the_path_beside_writers(pipeline: Path) -> None:
+    """They are those of every Put that comes, unless something is written after them."""
+    key = pipeline / "k"
+    key.write_text("old")
+    with Other() as one, Other() as other, Other() as third:
+        for writer in (one, other, third):
+            writer("k = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(k, b'value')", path=key)
+        os.utime(key, ns=(6, 5))
+        third("os.write(k, b'more')")
+        for writer, kept in ((one, True), (third, False), (other, True)):
+            writer("os.close(k)")
+            assert key.stat().st_atime_ns == 6
+            assert (key.stat().st_mtime_ns == 5) == kept
+
+
+def test_set_before_an_fsync(pipeline: Path) -> None:
+    """It puts them; what is written from then on is of another time."""
+    key = pipeline / "k"
+    with key.open("wb", buffering=0) as file:
+        file.write(b"value")
+        os.utime(file.fileno(), ns=(6, 5))
+        os.fsync(file.fileno())
+        assert (key.stat().st_atime_ns, key.stat().st_mtime_ns) == (6, 5)
+        os.utime(key, ns=(8, 7))
+        file.write(b"more")
+    assert key.stat().st_atime_ns == 8
+    assert key.stat().st_mtime_ns > 7
+
+
 def test_a_rename_keeps_mtime(pipeline: Path, run: Path) -> None:
     """A rename keeps mtime."""
     (run / "k").write_text("x")
