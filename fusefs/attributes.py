@@ -43,11 +43,12 @@ class NodeAttributes:
             # Of one that leaves it is to have none, or it does not ask on the path of others (see drop_tree_soon).
             return node, 0.0 if self._state.kernel.leaves(ino) else attribute_seconds(node.kind, LONG_S)
         # Gone, perhaps just now and by another process: still there for who looked it up before, or has it open.
-        known = self._state.value(ino)
+        known = self._state.value(ino, pid)
         if known is None:
             raise StaleError
-        # Where others write by the same inode, it is another file to them.
-        return known._replace(parent=0), LONG_S if self._state.writers.of(ino, pid) is None else 0.0
+        # Where others write by the same inode, or read what they have written, it is another file to them.
+        several = self._state.kept.differ(ino) or self._state.writers.of(ino, pid) is not None
+        return known._replace(parent=0), 0.0 if several else LONG_S
 
     def _writers_of(self, ino: int, pid: int) -> Writers | None:
         """Those who have a private inode; not for who only reads by it what it has published."""
@@ -90,7 +91,7 @@ class NodeAttributes:
             elif self._state.is_open(ino) and self._tree.node(ino) is None:
                 self._set_lost(ino, attributes, caller)
             else:
-                node = self._present(ino, caller.uid)
+                node = self._present(ino, caller)
                 self._set_published(node, attributes, self._require_change(ino, node, attributes, caller))
         return self.get(ino, caller.pid)
 
@@ -154,13 +155,13 @@ class NodeAttributes:
             writers.apply(attributes)
             writers.set_times(attributes, writers.file)
 
-    def _present(self, ino: int, uid: int) -> Node:
+    def _present(self, ino: int, caller: Caller) -> Node:
         """What an inode's name stands for, which may be replaced since the kernel looked it up, and is to be changed.
 
         Raises StaleError, also where what the user may do to the one says nothing about the other: the kernel checks
         that once it has looked up the name again.
         """
-        known = self._tree.node(ino) or self._state.lost(ino)
+        known = self._tree.node(ino) or self._state.lost(ino, caller.pid)
         if known is None:
             raise StaleError
         if known.kind != Kind.OBJECT:
@@ -170,7 +171,7 @@ class NodeAttributes:
             raise StaleError
         if present.ino != ino:
             alike = (known.mode, known.uid, known.gid) == (present.mode, present.uid, present.gid)
-            if not alike and uid not in (0, present.uid):
+            if not alike and caller.uid not in (0, present.uid):
                 raise StaleError
             self._state.kernel.drop_attributes(present.ino)
         return present
@@ -182,7 +183,7 @@ class NodeAttributes:
 
     def _set_lost(self, ino: int, attributes: Attributes, caller: Caller) -> None:
         """Through the descriptor of an object that has lost its name. Raises NotPermittedError."""
-        node = self._state.lost(ino)
+        node = self._state.lost(ino, caller.pid)
         assert node is not None
         self._require_change(ino, node, attributes, caller)
         given = {name: value for name, value in attributes._asdict().items() if value is not None}
@@ -254,7 +255,7 @@ class NodeAttributes:
             raise UnsupportedError
         writers = self._writers_of(ino, caller.pid)
         if writers is None:
-            node = self._present(ino, caller.uid)
+            node = self._present(ino, caller)
         else:
             file = self._file(writers, caller.pid)
             self._require(writers, file, WRITE, caller)

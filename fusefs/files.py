@@ -224,7 +224,9 @@ class Files:
         elif isinstance(handle, ReadHandle):
             if isinstance(handle, KeptHandle):
                 handle.writers.openings.remove(handle)
-            self._state.closed(handle.node)
+                self._state.let_go(handle)
+            else:
+                self._state.closed(handle.node)
 
     async def truncate_path(self, writers: Writers, size: int, caller: Caller) -> None:
         """truncate(2) by path, on the private inode that the caller was led to: a Put of its own. Raises StoreError."""

@@ -8,7 +8,7 @@ from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.copies import PrivateCopy
 from fusefs.listings import DirectoryHandle
-from fusefs.openings import Opened
+from fusefs.openings import Opened, Openings
 from fusefs.tasks import Opener
 from fusefs.writers import Writers
 
@@ -78,6 +78,38 @@ class KeptHandle(ReadHandle, Opened):
         ReadHandle.__init__(self, node)
         Opened.__init__(self, peek.by, None)
         self.writers = peek.writers
+
+
+class KeptHandles(dict[int, list[KeptHandle]]):
+    """Those that are open, by the private inode, which may stand for several values: to each who reads it for its own.
+
+    Writers who have closed all that they write are no more, but these are there still.
+    """
+
+    def add(self, handle: KeptHandle) -> None:
+        self.setdefault(handle.node.ino, []).append(handle)
+
+    def remove(self, handle: KeptHandle) -> None:
+        self[handle.node.ino].remove(handle)
+        if not self[handle.node.ino]:
+            del self[handle.node.ino]
+
+    def differ(self, ino: int) -> bool:
+        """Whether an inode stands for several values."""
+        return len({handle.node.content for handle in self.get(ino, ())}) > 1
+
+    def of(self, ino: int, pid: int) -> KeptHandle | None:
+        """What a thread has open: the last that it opened itself, or else its process; of all, if that is unknown."""
+        found = self.get(ino)
+        if found is None:
+            return None
+        if self.differ(ino):
+            beside = {handle.writers for handle in found}
+            for ask in (Openings.of, Openings.files_of):
+                opened = {file for writers in beside for file in ask(writers.openings, pid)}
+                if own := [handle for handle in found if handle in opened]:
+                    return own[-1]
+        return found[-1]
 
 
 Handle = ReadHandle | WriteHandle | PeekHandle | DirectoryHandle

@@ -131,7 +131,7 @@ class Opening:
         if not for_reading:
             self.expect_writer(ino, pid, truncates=bool(flags & os.O_TRUNC))
             raise StaleError
-        node = self._state.value(ino)
+        node = self._state.value(ino, pid)
         if node is None:
             raise StaleError
         self._state.opened(node)

@@ -105,8 +105,8 @@ class Releasing:
         for number, peek in self._state.handles.peeking(copy):
             # The kernel goes on knowing it by the private inode, whatever number the value was published under.
             kept = node._replace(ino=peek.writers.ino)
-            self._state.opened(kept)
             handle = KeptHandle(kept, peek)
+            self._state.keep(handle)
             self._state.handles.replace(number, handle)
             peek.writers.note_release(peek)
             peek.writers.openings.append(handle)

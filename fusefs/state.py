@@ -12,7 +12,7 @@ from engine.model import PIPELINES_INO, RUNS_INO, Attributes, Effects, Kind, Nod
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.background import Background
-from fusefs.handles import HandleTable
+from fusefs.handles import HandleTable, KeptHandle, KeptHandles
 from fusefs.kernel import KernelCache
 from fusefs.printable import start_shown
 from fusefs.pulse import Pulse
@@ -62,6 +62,7 @@ class MountState:
         self._used = time.monotonic()
         self._open: dict[int, tuple[Node, int]] = {}
         """Objects open for reading and how often: still there for those who have them open when their name is gone."""
+        self.kept = KeptHandles()
         self._gone: dict[int, tuple[Node, float]] = {}
         """Objects that lost their name a moment ago, and until when their values are kept.
 
@@ -139,18 +140,24 @@ class MountState:
             return known._replace(parent=0)
         return node
 
-    def value(self, ino: int) -> Node | None:
-        """The object of an inode, for its value and size: those never change. Also of one that has lost its name."""
+    def value(self, ino: int, pid: int = 0) -> Node | None:
+        """The object of an inode, for its value and size: those never change. Also of one that has lost its name.
+
+        `pid`: the thread that asks, which may have another value open by the same private inode than others have.
+        """
         node = self._recent.get(ino)
         if node is None:
             node = self.store.tree.node(ino)
         elif self.is_swept(node):
             self.store.database.writes.read_anew()  # a thread of ours sweeps
             node = self.store.tree.node(ino)
-        return node if node is not None else self.lost(ino)
+        return node if node is not None else self.lost(ino, pid)
 
-    def lost(self, ino: int) -> Node | None:
-        """An object that has no name any more, while it is open or was a moment ago."""
+    def lost(self, ino: int, pid: int = 0) -> Node | None:
+        """An object that has no name any more, while it is open or was a moment ago. `pid`: as in `value`."""
+        kept = self.kept.of(ino, pid)
+        if kept is not None:
+            return kept.node
         known = self._open.get(ino) or self._gone.get(ino)
         return None if known is None else known[0]
 
@@ -159,6 +166,9 @@ class MountState:
         known = self._open.get(node.ino)
         if known is not None:
             self._open[node.ino] = node, known[1]
+        for kept in self.kept.get(node.ino, ()):
+            if kept.node.content == node.content:
+                kept.node = node
 
     def _sweep(self, parent: int, name: bytes, ino: int) -> None:
         """A run or a pipeline is taken away, with all that is in it."""
@@ -250,7 +260,15 @@ class MountState:
         self._open[node.ino] = (node, 1 if known is None else known[1] + 1)
 
     def is_open(self, ino: int) -> bool:
-        return ino in self._open
+        return ino in self._open or ino in self.kept
+
+    def keep(self, handle: KeptHandle) -> None:
+        self.store.contents.pin(handle.node.content)
+        self.kept.add(handle)
+
+    def let_go(self, handle: KeptHandle) -> None:
+        self.kept.remove(handle)
+        self._unpin(handle.node.content)
 
     def closed(self, node: Node) -> None:
         known, opens = self._open[node.ino]

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,33 @@ def test_written_once_more(pipeline: Path, reader: Other, other: Other) -> None:
     reader("os.close(r)")
     other("os.close(k)")
     assert (pipeline / "k").read_bytes() == b"of another"
+
+
+SEEN = "os.pread(r, 100, 0), os.fstat(r).st_size, os.lseek(r, 0, os.SEEK_END), os.fstat(r).st_mode & 0o7777"
+
+
+@pytest.mark.parametrize("lost", [None, Path.unlink, lambda key: key.write_bytes(b"new")], ids=["", "removed", "put"])
+def test_both_read_what_they_have_published(
+    pipeline: Path, one: Other, other: Other, lost: Callable[[Path], object] | None
+) -> None:
+    """Each its own value, once nobody writes the key any more; by its descriptor and in another thread, too."""
+    values = {one: b"hello", other: b"of another"}
+    for process, value in values.items():
+        process(f"w = os.open(path, {CREATE}, 0o644); os.write(w, value)", path=pipeline / "k", value=value)
+        process("r = os.open(path, os.O_RDONLY)")
+    one("os.close(w)")
+    other("os.close(w)")
+    if lost is not None:
+        lost(pipeline / "k")
+    for _ in range(2):
+        assert one(SEEN) == (b"hello", 5, 5, 0o644)
+        assert other(SEEN) == (b"of another", 10, 10, 0o644)
+    other("os.fchmod(r, 0o600)")
+    assert (one(SEEN)[3], other(SEEN)[3]) == (0o644, 0o600)
+    for process, value in values.items():
+        process("f = open(f'/proc/self/fd/{r}', 'rb')")
+        assert process("f.read()") == value
+        process("from concurrent.futures import ThreadPoolExecutor")
+        assert process("ThreadPoolExecutor().submit(os.fstat, r).result().st_size") == len(value)
+    other("os.close(r); f.close()")
+    assert one(SEEN) == (b"hello", 5, 5, 0o644)
