@@ -150,8 +150,7 @@ class NodeAttributes:
     def _set_published(self, node: Node, attributes: Attributes, owner: int | None) -> None:
         """By path: of what is published, and of what those will put who are writing it."""
         self._tree.set_attributes(node.ino, attributes, owner)
-        writers = self._writers_over(node)
-        if writers is not None:
+        for writers in self._writers_over(node):
             writers.apply(attributes)
             writers.set_times(attributes, writers.file)
 
@@ -176,10 +175,10 @@ class NodeAttributes:
             self._state.kernel.drop_attributes(present.ino)
         return present
 
-    def _writers_over(self, node: Node) -> Writers | None:
-        """Those who are writing a new value for a published object."""
-        writers = self._state.writers.at(node.parent, node.name) if self._state.writers else None
-        return writers if writers is not None and writers.base is not None and writers.base.ino == node.ino else None
+    def _writers_over(self, node: Node) -> list[Writers]:
+        """All who are writing a new value for a published object."""
+        found = self._state.writers.all_at(node.parent, node.name) if self._state.writers else []
+        return [writers for writers in found if writers.base is not None and writers.base.ino == node.ino]
 
     def _set_lost(self, ino: int, attributes: Attributes, caller: Caller) -> None:
         """Through the descriptor of an object that has lost its name. Raises NotPermittedError."""
@@ -268,8 +267,7 @@ class NodeAttributes:
         writers = self._state.writers.of(node.ino, pid)
         if writers is None:
             self._tree.set_xattrs(node.ino, packed)
-            over = self._writers_over(node)
-            if over is not None:
+            for over in self._writers_over(node):
                 over.apply_xattrs(packed)
             return
         file = writers.own_file(pid)

@@ -230,6 +230,7 @@ class Files:
 
     async def truncate_path(self, writers: Writers, size: int, caller: Caller) -> None:
         """truncate(2) by path, on the private inode that the caller was led to: a Put of its own. Raises StoreError."""
+        self._opening.follow_others(writers)
         copy = self._opening.new_copy(writers, How.REPLACE, base=writers.base)
         try:
             self._opening.note_change(writers, copy, caller)

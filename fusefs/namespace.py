@@ -173,10 +173,9 @@ class Namespace:
         self._require_own(caller.uid, (parent, name))
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
-        writers = self._state.writers.at(parent, name)
-        holds = writers is not None and writers.openings.held_by(caller.pid)
-        own = {*writers.openings.copies_of(caller.pid)} if writers is not None and holds else set[PrivateCopy]()
-        removed = self._remove_published(parent, name, pending=holds)
+        writers = self._state.writers.held(parent, name, caller.pid)
+        own = set[PrivateCopy]() if writers is None else {*writers.openings.copies_of(caller.pid)}
+        removed = self._remove_published(parent, name, pending=writers is not None)
         try:
             if writers is not None and own:
                 self._unlink_pending(writers, own)
@@ -225,16 +224,15 @@ class Namespace:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
-        writers = self._state.writers.at(parent, name)
-        own = writers is not None and writers.openings.held_by(caller.pid)
-        if writers is not None and own and self._tree.child(parent, name) is None:
+        writers = self._state.writers.held(parent, name, caller.pid)
+        if writers is not None and self._tree.child(parent, name) is None:
             await self._rename_pending(writers, new_parent, new_name, caller.pid, replace=replace)
             return
         replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)
         if replaced is not None:
             self._state.retire(replaced)
         self._state.report(effects)
-        own_part = part(self._state, writers, caller.pid) if writers is not None and own else None
+        own_part = part(self._state, writers, caller.pid) if writers is not None else None
         self._follow(parent, name, new_parent, new_name, own_part)
         self._state.note_gone(parent, name)
 
@@ -259,6 +257,7 @@ class Namespace:
             parted.renamed = renamed  # or O_EXCL would claim the old name no longer
             rejoin(self._state, parted, writers)
             raise
+        self._state.writers.lead(parted)
         # The kernel moves its entry for the private inode along; it is asked about again at once.
         parted.entry_cached = False
 
@@ -284,6 +283,7 @@ class Namespace:
         self._note_moved_onto(new_parent, new_name)
         if own is not None:
             self._state.writers.move(own, new_parent, new_name)
+            self._state.writers.lead(own)
             self._note_moved_onto(new_parent, new_name)
 
     def _note_moved_onto(self, parent: int, name: bytes) -> None:

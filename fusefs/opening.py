@@ -51,7 +51,7 @@ class Opening:
             writers = self._begin(parent, name, node, mode, caller.uid, caller.gid)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return self._create_for_reading(writers, node)
-        self._follow_others(writers)
+        self.follow_others(writers)
         return self._attach(writers, flags, caller, creates=node is None), writers.as_node(caller.pid), True
 
     def make(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
@@ -142,7 +142,7 @@ class Opening:
 
         Its path leads to that one; a descriptor of its own leads to nothing any more.
         """
-        self._follow_others(writers)
+        self.follow_others(writers)
         if not writers.expects(caller.pid) and writers.file_of(caller.pid) is not writers.file:
             self._state.writers.expect(caller.pid)
             raise StaleError
@@ -212,10 +212,8 @@ class Opening:
         writers.note_open(handle)
         return self._state.handles.add(handle)
 
-    def _follow_others(self, writers: Writers) -> None:
-        """While some have a name open, another process may have put it: who opens it now begins with that."""
-        if not writers.handles:
-            return
+    def follow_others(self, writers: Writers) -> None:
+        """While some have a name, others may have put it: who opens or cuts it now begins with that."""
         node = self._state.store.tree.child(writers.parent, writers.name)
         if node is not None and node.kind == Kind.OBJECT and (writers.base is None or node.ino != writers.base.ino):
             files = [] if writers.base is None else [writers.file]

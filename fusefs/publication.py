@@ -157,6 +157,8 @@ class Publication:
             # Known by the private inode's number, without a look-up of what is published now.
             self._state.remember(published.node)
         self._state.report(published.effects)
+        for other in self._state.writers.follow_put(writers, published.node):
+            self._state.kernel.drop_attributes(other.ino)
         return published
 
     async def publish_now(self, writers: Writers, copy: PrivateCopy, how: How | None = None) -> None:

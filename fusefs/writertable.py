@@ -39,6 +39,12 @@ class WriterTable:
         """All who are going to put a name: the kernel is not to keep what it stands for now."""
         return self._living.get((parent, name), [])
 
+    def held(self, parent: int, name: bytes, pid: int) -> Writers | None:
+        """Those who are going to put a name in whom a thread's process has it open: who is found by it, or another."""
+        found = self.at(parent, name)
+        others = (writers for writers in self.all_at(parent, name) if writers is not found)
+        return next((each for each in (found, *others) if each is not None and each.openings.held_by(pid)), None)
+
     def of(self, ino: int, pid: int = 0) -> Writers | None:
         """The writers who have a private inode; those whom the thread `pid` has to do with, where they have parted."""
         found = self._by_ino.get(ino)
@@ -111,6 +117,18 @@ class WriterTable:
         writers.follow(node, file)
         self._pin(writers)
 
+    def follow_put(self, writers: Writers, node: Node) -> list[Writers]:
+        """These have put their name: whoever else is to put it begins with that now. Returns those who had another."""
+        behind = [
+            other
+            for other in self.all_at(writers.parent, writers.name)
+            if other is not writers and (other.base is None or other.base.ino != node.ino)
+        ]
+        for other in behind:
+            other.overtaken |= other.base is None
+            self.rebase(other, node, seen=True)
+        return behind
+
     def look_at_name(self, writers: Writers, copy: PrivateCopy) -> None:
         """A copy is about to be published; an append goes to what others may have put under its name meanwhile."""
         if copy.how is not How.APPEND or not copy.openers or copy.apart:
@@ -169,6 +187,10 @@ class WriterTable:
         writers.parent, writers.name, writers.renamed = parent, name, True
         self._by_name.setdefault((parent, name), writers)
         self._living.setdefault((parent, name), []).append(writers)
+
+    def lead(self, writers: Writers) -> None:
+        """Their file has the name now: who opens it is among them, and not among those who have another one open."""
+        self._by_name[writers.parent, writers.name] = writers
 
     def let_go_if_gone(self, parent: int, name: bytes, present: Node | None) -> None:
         """A name may have lost its value, or has another: who opens it from now on begins with what is there.
