@@ -56,8 +56,8 @@ class Publication:
     async def _prepare(self, handle: WriteHandle, copy: PrivateCopy) -> None:
         if copy.spool.draft.large is not None or not self._state.store.contents.shares_catalog:
             await copy.spool.settle()
-        if copy.failure is not None:  # meanwhile
-            raise copy.failure
+            if not self._is_to_be_put(copy):  # meanwhile it was removed, say
+                return
         writers = handle.writers  # it may have been renamed meanwhile
         self._publisher.prepare(writers.put(copy, writers.ino), copy.spool.draft, copy.number)
         copy.prepared = copy.has_intent = True
@@ -137,7 +137,8 @@ class Publication:
         Serves RELEASE without yielding, so that a look-up queued behind it sees the value. Raises StoreError.
         """
         if not copy.to_be_published:
-            self.give_up(writers, copy)
+            if not copy.holders:
+                self.give_up(writers, copy)
             return None
         # The private inode becomes the published one, unless others go on writing to it.
         ino = writers.ino if last else self._state.store.contents.numbers.take()
@@ -173,11 +174,12 @@ class Publication:
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
         copy.unfinished = copy.finished = False
         await copy.spool.settle()
-        if copy.failure is not None:  # meanwhile
-            raise copy.failure
+        if not self._is_to_be_put(copy):
+            return  # meanwhile it was removed, or another fsync was quicker
+        writers = self._state.writers.having(copy, writers)  # it may have been renamed meanwhile
         published = self.publish(writers, copy, last=False, how=how)
         if published is None:
-            return  # another fsync was quicker
+            return
         if copy.origin != published.node.ino:
             self._state.writers.rebase(writers, published.node, writers.file, seen=True)
             return

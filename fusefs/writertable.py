@@ -55,6 +55,11 @@ class WriterTable:
         expecting = next((writers for writers in found if writers.expects(pid)), None)
         return expecting or _nearest(found, pid)
 
+    def having(self, copy: PrivateCopy, writers: Writers) -> Writers:
+        """Among whom a copy is by now that was among these; they, where nobody has it open."""
+        beside = self._by_ino.get(writers.ino, [])
+        return next((each for each in beside if copy in each.openings.copies), writers)
+
     def begin(self, parent: int, name: bytes, base: Node | None, mode: int, uid: int, gid: int) -> Writers:
         """Give a name that nobody writes a private inode."""
         ino = self._store.contents.numbers.take()
