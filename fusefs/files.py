@@ -232,10 +232,12 @@ class Files:
         """truncate(2) by path, on the private inode that the caller was led to: a Put of its own. Raises StoreError."""
         self._opening.follow_others(writers)
         copy = self._opening.new_copy(writers, How.REPLACE, base=writers.base)
+        writers.handles += 1  # or they would end when it takes longer than they are kept for who is expected
         try:
             self._opening.note_change(writers, copy, caller)
             await self.truncate_copy(writers, copy, size)
             await self._publication.publish_now(writers, copy)
         finally:
+            writers.handles -= 1
             writers.last = None
             self._publication.discard(writers, copy)

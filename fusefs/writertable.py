@@ -112,6 +112,8 @@ class WriterTable:
         Whoever began before with another file keeps that, and puts it with its own attributes. `seen`: it was not put
         by one of these files here, but found there, so that it may be another all the same.
         """
+        if not self._has(writers):
+            return  # they have ended, and hold nothing
         same = next((file for file in files if file.is_like(node)), None)
         file = same or File(node.mode, node.uid, node.gid, node.xattrs)
         to_be_asked = seen or file is not writers.file  # seldom: there may be thousands
@@ -214,13 +216,16 @@ class WriterTable:
     def end(self, writers: Writers) -> None:
         """Nobody writes any more; the number of the private inode is free to be published, or never seen again."""
         self.detach(writers)
-        beside = self._by_ino.get(writers.ino, [])
-        if writers in beside:
-            beside.remove(writers)
-            if not beside:
-                del self._by_ino[writers.ino]
-            self._remove(writers)
+        if self._has(writers):
             self._unpin(writers)
+            self._remove(writers)
+            self._by_ino[writers.ino].remove(writers)
+            if not self._by_ino[writers.ino]:
+                del self._by_ino[writers.ino]
+
+    def _has(self, writers: Writers) -> bool:
+        """Whether they have not ended."""
+        return writers in self._by_ino.get(writers.ino, [])
 
     def _remove(self, writers: Writers) -> None:
         others = [other for other in self.all_at(writers.parent, writers.name) if other is not writers]

@@ -1,14 +1,18 @@
 """Who was told to look a name up again in order to write it, and does not come."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+import fusefs.writers
 from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from fusefs.callers import Caller
+from fusefs.files import Files
 from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.state import StaleError
@@ -76,3 +80,39 @@ async def test_the_numbers_that_it_was_shown_are_not_kept_for_ever(tmp_path: Pat
             await Publication(state).publish_now(writers, writers.edit)
             assert writers.as_shown(WRITER.pid).ino == node(store, APP, b"k").ino in writers.openings._shown
         assert len(writers.openings._shown) < 10
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_truncate_takes_longer_than_it_is_expected(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """Its writers stay for as long; and where they end all the same, they let go once of what they had kept."""
+    monkeypatch.setattr(fusefs.writers, "EXPECTED_S", 0.0)
+    with open_store(ObjectStoreSettings(path=tmp_path / "objects.db")) as store:
+        store.create_pipeline(APP.name)
+        store.put_object(APP, b"k", b"x" * 1_000_000)
+        read = node(store, APP, b"k")
+        state = mount_state(store, nursery)
+        state.opened(read)
+        opening = Opening(state)
+        opening.expect_writer(read.ino, WRITER.pid)
+        gate, settle = threading.Event(), store.contents.settle
+        monkeypatch.setattr(store.contents, "settle", lambda draft: gate.wait() and settle(draft))
+        writers = state.writers.edit(read)
+        async with trio.open_nursery() as requests:
+            files = Files(state, opening, Publication(state))
+            requests.start_soon(files.truncate_path, writers, 300_000, WRITER)
+            await trio.testing.wait_all_tasks_blocked()  # for the disk
+            state.writers.drop_idle()
+            kept = state.writers.at(read.parent, b"k") is writers
+            if ended:
+                state.writers.end(writers)
+            gate.set()
+        assert kept
+        assert node(store, APP, b"k").size == 300_000
+        assert store.contents.is_pinned(read.content)
+        state.writers.drop_idle()
+        assert not state.writers
+        state.closed(read)
+        assert not store.contents.is_pinned(read.content)
