@@ -97,7 +97,7 @@ class Files:
         if copy.failure is not None:
             raise copy.failure
         self._check_size(writers, copy, end + (self._before(writers, copy) if copy.how is How.APPEND else 0))
-        if copy.prepared or not copy.changed:
+        if copy.prepared or copy.has_intent or not copy.changed:
             self._publication.before_change(writers, copy)
         if copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
