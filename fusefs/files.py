@@ -239,5 +239,6 @@ class Files:
             await self._publication.publish_now(writers, copy)
         finally:
             writers.handles -= 1
-            writers.last = None
+            if writers.last is copy:
+                writers.last = None
             self._publication.discard(writers, copy)

@@ -227,9 +227,12 @@ class Writers:
         """Set attributes of what will be put: those of a file, or of what has the name."""
         self.touched_ns = time.time_ns()
         (file or self.file).apply(attributes)
-        for copy in (self.last, self.edit):
-            if copy is not None:
-                copy.prepared = False
+        self.outdate_intents()
+
+    def outdate_intents(self) -> None:
+        """What will be put has another name or other attributes now: the next close is to say so, whoever wrote."""
+        for copy in self.openings.copies:
+            copy.prepared = False
 
     def set_times(self, attributes: Attributes, file: File, pid: int = 0) -> None:
         """Set the times of what the process of a thread will put of a file; 0: of all that will be put of it."""

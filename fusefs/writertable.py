@@ -192,6 +192,7 @@ class WriterTable:
         self.detach(writers)
         self._remove(writers)
         writers.parent, writers.name, writers.renamed = parent, name, True
+        writers.outdate_intents()
         self._by_name.setdefault((parent, name), writers)
         self._living.setdefault((parent, name), []).append(writers)
 

@@ -3,6 +3,7 @@
 The process keeps a mapping of what it wrote, so that its last close is known and the end of the file is not.
 """
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,41 @@ def key(store: MountedStore) -> Path:
 def close_once(process: Other, key: Path, value: bytes) -> None:
     """Replace a key and close one of two descriptors, as a child does that inherited it."""
     process(f"k = os.open(path, {PUT}, 0o644); os.write(k, value); os.close(os.dup(k))", path=key, value=value)
+
+
+def close_and_kill(process: Other, store: MountedStore) -> None:
+    process("m = mmap.mmap(k, 3, mmap.MAP_PRIVATE, mmap.PROT_READ); os.close(k)")
+    store.kill()
+    store.mount()
+
+
+def test_it_comes_back_under_its_new_name(store: MountedStore, key: Path) -> None:
+    with Other() as process:
+        close_once(process, key, b"new")
+        process("os.rename(path, to)", to=key.with_name("l"))
+        close_and_kill(process, store)
+        assert {name: (key.parent / name).read_text() for name in listed(key.parent)} == {"l": "new"}
+
+
+def test_it_comes_back_with_its_new_mode(store: MountedStore, key: Path) -> None:
+    """Also where another process has written last, a Put of its own."""
+    with Other() as process, Other() as other:
+        other(f"k = os.open(path, {PUT}, 0o644)", path=key)
+        close_once(process, key, b"new")
+        other("os.write(k, b'other')")
+        process("os.fchmod(k, 0o600)")
+        close_and_kill(process, store)
+        assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("new", 0o600)
+
+
+def test_it_comes_back_after_a_truncate_by_path(store: MountedStore, key: Path) -> None:
+    """Which is a Put of another process, that comes and goes."""
+    with Other() as process, Other() as other:
+        close_once(process, key, b"new")
+        other("os.truncate(path, 1)", path=key)
+        process("os.fchmod(k, 0o600)")
+        close_and_kill(process, store)
+        assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("new", 0o600)
 
 
 @pytest.mark.parametrize("change", ["os.fchmod(k, 0o600)", "os.rename(path, to)"], ids=["fchmod", "rename"])
