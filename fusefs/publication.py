@@ -172,7 +172,7 @@ class Publication:
         if not self._is_to_be_put(copy):
             return
         # Whoever calls this is alive: what one who was killed may have left in the copy is carried on.
-        copy.unfinished = copy.finished = False
+        copy.unfinished = False
         await copy.spool.settle()
         if not self._is_to_be_put(copy):
             return  # meanwhile it was removed, or another fsync was quicker
@@ -180,6 +180,7 @@ class Publication:
         published = self.publish(writers, copy, last=False, how=how)
         if published is None:
             return
+        copy.finished = False  # what others had closed is published by this
         if copy.origin != published.node.ino:
             self._state.writers.rebase(writers, published.node, writers.file, seen=True)
             return

@@ -1,5 +1,6 @@
 """A writer that a signal killed in mid-write publishes nothing; one that merely exits has closed, and publishes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import run_sh, sh
+from tests.support.mounting import MountedStore
+from tests.support.processes import Other, run_sh, sh
+from tests.support.shared_mount import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
@@ -293,6 +296,22 @@ os.wait()
 {KILL}"""
     assert run_python(code, pipeline) == -9
     assert value(pipeline) == "closed--"
+
+
+def test_an_fsync_that_fails_undoes_no_close(shared: MountedStore, pipeline: Path, one: Other, other: Other) -> None:
+    """What one had closed is published, although another could not publish it, and was killed then."""
+    (pipeline / "k").write_text("-" * 100_000)
+    for process in (one, other):
+        process("k = os.open(path, os.O_RDWR)", path=pipeline / "k")
+    one("os.pwrite(k, b'closed', 0); os.close(k)")
+    other("os.pwrite(k, b'half', 100_000)")
+    shared.cli("pipeline", "set-max-bytes", pipeline.name, "100000", exit_code=0)
+    with refused(errno.EDQUOT):
+        other("os.fsync(k)")
+    shared.cli("pipeline", "set-max-bytes", pipeline.name, "0", exit_code=0)
+    other.process.kill()
+    other.process.wait()
+    assert value(pipeline).replace("-", "") == "closedhalf"
 
 
 def test_no_space_is_lost(pipeline: Path) -> None:
