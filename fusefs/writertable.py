@@ -192,9 +192,18 @@ class WriterTable:
         self.detach(writers)
         self._remove(writers)
         writers.parent, writers.name, writers.renamed = parent, name, True
-        writers.outdate_intents()
+        for copy in {*writers.openings.copies}:
+            self._move_intent(writers, copy)
         self._by_name.setdefault((parent, name), writers)
         self._living.setdefault((parent, name), []).append(writers)
+
+    def _move_intent(self, writers: Writers, copy: PrivateCopy) -> None:
+        """What a close has promised, and nobody changed since, holds for the new name from now on."""
+        promised, copy.prepared = copy.prepared, False
+        if promised and writers.base is not None:  # else it is about to be published under that
+            with suppress(StoreError):  # then the next close tells
+                self._store.publisher.prepare(writers.put(copy, writers.ino), copy.spool.draft, copy.number)
+                copy.prepared = True
 
     def lead(self, writers: Writers) -> None:
         """Their file has the name now: who opens it is among them, and not among those who have another one open."""

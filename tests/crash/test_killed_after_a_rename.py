@@ -53,6 +53,17 @@ def test_it_comes_back_under_its_new_name(store: MountedStore, key: Path) -> Non
         assert {name: (key.parent / name).read_text() for name in listed(key.parent)} == {"l": "new"}
 
 
+@pytest.mark.parametrize("size", [3, 300_000])
+def test_it_is_renamed_after_its_last_close(store: MountedStore, key: Path, size: int) -> None:
+    with Other() as process:
+        close_once(process, key, b"n" * size)
+        process("m = mmap.mmap(k, 3, mmap.MAP_PRIVATE, mmap.PROT_READ); os.close(k)")
+        process("os.rename(path, to)", to=key.with_name("l"))
+        store.kill()
+        store.mount()
+        assert {name: (key.parent / name).stat().st_size for name in listed(key.parent)} == {"l": size}
+
+
 def test_it_comes_back_with_its_new_mode(store: MountedStore, key: Path) -> None:
     """Also where another process has written last, a Put of its own."""
     with Other() as process, Other() as other:
