@@ -274,6 +274,8 @@ class NodeAttributes:
         if file is writers.file and writers.base is not None and self._tree.node(writers.base.ino) is not None:
             self._tree.set_xattrs(writers.base.ino, packed)
         writers.apply_xattrs(packed, file)
+        if file is writers.file:
+            self._state.writers.pass_on(writers)
 
 
 def _number(value: bytes) -> int:

@@ -229,6 +229,7 @@ class MountState:
             self.store.tree.set_attributes(writers.base.ino, attributes, owner)
             self.kernel.drop_attributes(writers.base.ino)
         writers.apply(attributes)  # only now: what was refused is not to come true by the close
+        self.writers.pass_on(writers)
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""

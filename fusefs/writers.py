@@ -249,8 +249,12 @@ class Writers:
     def refresh(self, node: Node) -> None:
         """The attributes of `base` are these now. Here they and those of `file` were changed together."""
         self.base = node
-        self.file.mode, self.file.uid, self.file.gid = node.mode, node.uid, node.gid
-        self.apply_xattrs(node.xattrs)
+        self.take_attributes(node)
+
+    def take_attributes(self, of: Node | File) -> None:
+        """What has the name has the attributes of another."""
+        self.file.mode, self.file.uid, self.file.gid = of.mode, of.uid, of.gid
+        self.apply_xattrs(of.xattrs)
 
     def follow(self, node: Node, file: File) -> None:
         """The name stands for `node` now, which is of this file: whoever opens it from now on begins with that."""

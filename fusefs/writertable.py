@@ -164,6 +164,12 @@ class WriterTable:
             if writers.base is not None and writers.base.ino == node.ino:
                 writers.refresh(node)
 
+    def pass_on(self, writers: Writers) -> None:
+        """Attributes of what has the name were changed through these: others who begin with that put them, too."""
+        for other in self.all_at(writers.parent, writers.name):
+            if other is not writers and other.base and writers.base and other.base.ino == writers.base.ino:
+                other.take_attributes(writers.file)
+
     def hold(self, copy: PrivateCopy, content: int) -> None:
         """Keep a value for a copy instead of the one that was kept for it; 0: none."""
         if content:

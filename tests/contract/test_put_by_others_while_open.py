@@ -60,6 +60,18 @@ def test_attributes_that_are_set_by_path_stay(key: Path, other: Other) -> None:
     assert (stat.S_IMODE(key.stat().st_mode), os.listxattr(key)) == (0o600, ["user.a"])
 
 
+def test_attributes_that_are_set_by_descriptor_stay(pipeline: Path, one: Other, other: Other) -> None:
+    """Also where those who open the key are among others, who are creating it anew."""
+    key = pipeline / "k"
+    key.write_text("first")
+    other("k = os.open(path, os.O_WRONLY | os.O_TRUNC); os.write(k, b'value')", path=key)
+    os.unlink(key)
+    one("k = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)", path=key)
+    other("os.fsync(k); os.fchmod(k, 0o600); os.setxattr(k, 'user.a', b'1')")
+    key.write_text("overwritten")
+    assert (stat.S_IMODE(key.stat().st_mode), os.listxattr(key)) == (0o600, ["user.a"])
+
+
 def test_edits_are_shared_with_who_renamed_it_there(key: Path, other: Other) -> None:
     with Other() as third:
         third("l = os.open(path, os.O_RDWR)", path=key)
