@@ -254,6 +254,8 @@ async def _recover(state: MountState) -> None:
 
 
 def _tell(state: MountState, recovered: Recovered) -> None:
+    if recovered.nodes:
+        state.recent.clear()  # what they have replaced is told by nobody
     for node in recovered.nodes:
         state.kernel.drop_name_soon(node.parent, node.name)
     for effects in recovered.effects:

@@ -12,9 +12,9 @@ from engine.model import PIPELINES_INO, RUNS_INO, Attributes, Effects, Kind, Nod
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.background import Background
+from fusefs.effects import log_effects
 from fusefs.handles import HandleTable, KeptHandle, KeptHandles
 from fusefs.kernel import KernelCache
-from fusefs.printable import start_shown
 from fusefs.pulse import Pulse
 from fusefs.recent import Recent
 from fusefs.scope import Scope
@@ -25,8 +25,6 @@ _SWEPT_AT_MOST = 4096
 _GONE_S = 10.0
 _IDLE_AFTER_S = 2.0
 _DIRECTORY = int(Kind.DIRECTORY)
-_LOGGED = 1000
-"""How many objects that were evicted at once are logged by name."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class MountState:
         A path was looked up and is about to be opened: with the name overwritten in between, and again in the one retry
         that the kernel makes after ESTALE, the caller would see that error.
         """
-        self._recent = Recent()
+        self.recent = Recent()
         """For the open that follows a look-up; right until `retire` or news take them out."""
         self._swept: set[int] = set()
         """Runs and pipelines that were taken away as a whole: a thread deletes what was in them, piece by piece."""
@@ -118,7 +116,7 @@ class MountState:
         if node.kind == Kind.DIRECTORY:
             self._remember_directory(node)
             return
-        self._recent.add(node)
+        self.recent.add(node)
 
     def remember_listed(self, rows: list[NodeRow], *, cached: bool) -> None:
         """The kernel was told of these in the answer to a READDIR; `cached`: under names that it keeps."""
@@ -127,7 +125,7 @@ class MountState:
             # Attributes that are too long to be listed count as none: only those of a directory that is gone are used.
             self._remember_directory(Node._make((*row[:-1], row[-1] or None)))
         if cached:  # else they may be gone, listed as they were
-            self._recent.add_listed(rows)
+            self.recent.add_listed(rows)
 
     def _remember_directory(self, node: Node) -> None:
         self.directories[node.ino] = node
@@ -145,7 +143,7 @@ class MountState:
 
         `pid`: the thread that asks, which may have another value open by the same private inode than others have.
         """
-        node = self._recent.get(ino)
+        node = self.recent.get(ino)
         if node is None:
             node = self.store.tree.node(ino)
         elif self.is_swept(node):
@@ -176,7 +174,7 @@ class MountState:
         self._swept.add(ino)
         if len(self._swept) > _SWEPT_AT_MOST:
             self._swept = {ino}
-            self._recent.clear()
+            self.recent.clear()
 
     def is_swept(self, node: Node) -> bool:
         """Whether a node was in a run or a pipeline that was taken away as a whole, whatever is left of that."""
@@ -184,7 +182,7 @@ class MountState:
 
     def retire(self, node: Node) -> None:
         """An object lost its name: keep it for a moment for those who have just looked it up."""
-        self._recent.drop(node.ino)
+        self.recent.drop(node.ino)
         self.change_lost(node)
         if self.kernel.knows(node.ino):
             if node.ino not in self._gone:
@@ -193,8 +191,8 @@ class MountState:
 
     def moved(self, node: Node) -> None:
         """An object has another name: it is the one by which it would be looked for, should it be lost elsewhere."""
-        if self._recent.get(node.ino) is not None:
-            self._recent.add(node)
+        if self.recent.get(node.ino) is not None:
+            self.recent.add(node)
         self.change_lost(node)
 
     def hear(self, news: News) -> None:
@@ -209,7 +207,7 @@ class MountState:
             elif self.kernel.knows(news.ino):
                 # Else there is nothing in its cache: whatever it holds under this name, it was told of by that number.
                 self.kernel.drop_name_soon(news.parent, news.name)
-            known = self._recent.get(news.ino) or self.lost(news.ino)
+            known = self.recent.get(news.ino) or self.lost(news.ino)
             if known is not None:
                 # It may have been renamed since it was looked up.
                 self.retire(known._replace(parent=news.parent, name=news.name))
@@ -234,7 +232,7 @@ class MountState:
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped references to an inode."""
         if self.kernel.forget(ino, count):
-            self._recent.drop(ino)
+            self.recent.drop(ino)
             self.directories.pop(ino, None)
             self._drop_gone(ino)
 
@@ -283,18 +281,14 @@ class MountState:
 
     def report(self, effects: Effects) -> None:
         """Tell the log and the kernel."""
-        for gone in effects.evicted[:_LOGGED]:
-            log.info("evicted %s", start_shown(gone.path))
-        if len(effects.evicted) > _LOGGED:
-            log.info("evicted %d more", len(effects.evicted) - _LOGGED)
+        log_effects(effects)
         for gone in effects.evicted:
-            if gone.node is not None:
+            if gone.node is None:
+                self.recent.drop(gone.ino)
+            else:
                 self.retire(gone.node)
             self.note_gone(gone.parent, gone.name)
             self.kernel.drop_soon(gone)
         for gone in effects.expired:
-            log.info("expired %s", start_shown(gone.path))
             self._sweep(gone.parent, gone.name, gone.ino)
             self.sweep_now.set()
-        for back in effects.restored:
-            log.info("restored %s", start_shown(back.path))

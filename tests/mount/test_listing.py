@@ -193,7 +193,7 @@ def test_listed_nodes_are_remembered(store: Store) -> None:
     assert state.value(first.ino) is None
     for _ in range(10):
         state.remember_listed(rows, cached=True)
-    recent = state._recent
+    recent = state.recent
     assert recent._listed_count == sum(map(len, recent._listed)) <= 4096
 
 
