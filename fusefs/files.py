@@ -197,7 +197,7 @@ class Files:
                 self._publication.leave_unfinished(handle)
 
     async def _closing(self, handle: WriteHandle) -> Closing:
-        pid = handle.opener.pid
+        pid = handle.by.holder
         if not handle.closed_before and self._openers.nobody_exits(pid):
             return Closing.PLAIN
         return await self._closers.closing(pid, handle.closed_before, lambda: self._other_openers(handle))

@@ -37,6 +37,13 @@ class Task(NamedTuple):
             return math.inf
         return started_at(self.number)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody has this number any more, or another one; not where that is out of sight. Waits for nobody."""
+        if self.identity:
+            return identity_of(self.number) != self.identity
+        return bool(self.number) and not os.path.exists(f"/proc/{self.number}")
+
 
 class Opener(NamedTuple):
     """A thread that opened a file."""
@@ -47,9 +54,11 @@ class Opener(NamedTuple):
     """When, in seconds since the machine was started: whoever was started later is another."""
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the process has ended; not where it is out of sight. Waits as `started_at` does."""
-        return self.process.began() > self.at
+    def holder(self) -> int:
+        """The number of the thread; where that has ended, of its process, another thread of which has the file."""
+        if self.thread == self.process or not self.thread.has_ended or self.process.has_ended:
+            return self.thread.number
+        return self.process.number
 
 
 class Known(NamedTuple):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.openers import Life, life_of
+from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
-from tests.support.processes import Other, run_sh, sh
+from tests.support.processes import Other, run_sh, sh, start_python
 from tests.support.shared_mount import refused
 from tests.support.waiting import wait_until
 
@@ -280,6 +282,28 @@ def _wait_for_end_of(reader: int) -> None:
     """Wait until nobody holds the pipe any more: they are all gone."""
     with open(reader, "rb") as pipe:
         assert pipe.read() == b""
+
+
+def test_a_plain_close_while_somebody_else_is_being_killed(pipeline: Path, make_mount: MakeMount) -> None:
+    """The thread that opened it has ended, as in a pool of threads; and one that has nothing to do with it dies."""
+    elsewhere = make_mount()
+    (elsewhere.run / "r").mkdir()
+    victim = start_python(
+        "import sys, time; k = open(sys.argv[1], 'w'); k.write('half'); k.flush(); print(flush=True); time.sleep(600)",
+        elsewhere.run / "r" / "k",
+    )
+    assert victim.stdout is not None
+    victim.stdout.readline()
+    os.kill(elsewhere.pid, signal.SIGSTOP)  # so that it takes long to die
+    try:
+        victim.kill()
+        statm = Path(f"/proc/{victim.pid}/statm")
+        wait_until(lambda: life_of(statm.read_bytes().split()) is Life.EXITING)
+        assert run_python(f"{OPEN_IN_A_THREAD}\nk.close()", pipeline) == 0
+        assert value(pipeline) == "half"
+    finally:
+        os.kill(elsewhere.pid, signal.SIGCONT)
+        victim.communicate()
 
 
 def test_an_editor_that_closed_is_not_undone_by_one_that_was_killed(pipeline: Path) -> None:
