@@ -1,7 +1,9 @@
 """With nothing to do, a daemon does nothing: no processor time, few wake-ups, not a byte to the disk."""
 
 import os
+import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 4.0
+SECONDS = 1.0
+LOOKS = 5
 CPU = 0.01
 """Of one processor."""
 WAKE_UPS = 100.0
@@ -77,13 +80,15 @@ def test_an_idle_daemon(make_mount: MakeMount, mounts: int) -> None:
     settle(stores[0])
     reader = os.open(stores[0].pipeline / "p/k58", os.O_RDONLY)
     try:
-        before, state = [spent(store.pid) for store in stores], files(stores[0])
-        time.sleep(SECONDS)
-        after = [spent(store.pid) for store in stores]
-        for one, other in zip(before, after, strict=True):
-            assert other.cpu - one.cpu < CPU * SECONDS
-            assert other.wake_ups - one.wake_ups < WAKE_UPS * SECONDS
-            assert other.written == one.written
+        state, looks = files(stores[0]), [[spent(store.pid) for store in stores]]
+        for _ in range(LOOKS):
+            time.sleep(SECONDS)
+            looks.append([spent(store.pid) for store in stores])
+        for seen in zip(*looks, strict=True):
+            # In one of these seconds the machine may have been somebody else's: that counts as ours.
+            assert statistics.median(one.cpu - before.cpu for before, one in pairwise(seen)) < CPU * SECONDS
+            assert seen[-1].wake_ups - seen[0].wake_ups < WAKE_UPS * SECONDS * LOOKS
+            assert seen[-1].written == seen[0].written
         assert files(stores[0]) == state
     finally:
         os.close(reader)
@@ -96,9 +101,9 @@ def test_a_daemon_beside_a_busy_store(make_mount: MakeMount) -> None:
     (busy.pipeline / "p").mkdir()
     before, begun = spent(idle.pid), time.monotonic()
     number = 0
-    while time.monotonic() - begun < SECONDS:
+    while time.monotonic() - begun < LOOKS * SECONDS:
         number += 1
         (busy.pipeline / "p" / f"k{number % 100}").write_bytes(b"x" * 1000)
         time.sleep(0.01)
     assert number > 50
-    assert spent(idle.pid).cpu - before.cpu < 0.25 * SECONDS
+    assert spent(idle.pid).cpu - before.cpu < 0.25 * LOOKS * SECONDS
