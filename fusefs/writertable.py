@@ -40,9 +40,10 @@ class WriterTable:
         return self._living.get((parent, name), [])
 
     def held(self, parent: int, name: bytes, pid: int) -> Writers | None:
-        """Those found by a name, where the process of a thread has it open among them."""
+        """Those who are going to put a name in whom a thread's process has it open: who is found by it, or another."""
         found = self.at(parent, name)
-        return found if found is not None and found.openings.held_by(pid) else None
+        others = (writers for writers in self.all_at(parent, name) if writers is not found)
+        return next((each for each in (found, *others) if each is not None and each.openings.held_by(pid)), None)
 
     def of(self, ino: int, pid: int = 0) -> Writers | None:
         """The writers who have a private inode; those whom the thread `pid` has to do with, where they have parted."""
