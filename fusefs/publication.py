@@ -5,7 +5,7 @@ import logging
 from engine.catalog import lifetimes
 from engine.catalog.puts import How
 from engine.errors import StoreError
-from engine.model import Node
+from engine.model import Kind, Node
 from engine.publishing import Published
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
@@ -71,7 +71,7 @@ class Publication:
         """
         writers = handle.writers
         if writers.base is None or self._is_gone(writers):
-            # The name is new, or has lost what it stood for: others may have to make way.
+            # The name is new, or has lost the object that it stood for: others may have to make way.
             self._state.kernel.drop_directory(writers.parent)
             victims = self._state.store.tree.next_victims(writers.parent)
             if victims or handle.at_risk:
@@ -81,9 +81,10 @@ class Publication:
             await self._state.kernel.drop((writers.parent, writers.name, writers.ino))
 
     def _is_gone(self, writers: Writers) -> bool:
-        """Whether a name stands for nothing now, which another process may have seen to some milliseconds ago."""
+        """Whether a name stands for no object now, which another process may have seen to some milliseconds ago."""
         self._state.store.database.writes.read_anew()
-        return self._state.store.tree.child(writers.parent, writers.name) is None
+        node = self._state.store.tree.child(writers.parent, writers.name)
+        return node is None or node.kind != Kind.OBJECT
 
     def leave_unfinished(self, handle: WriteHandle) -> None:
         """At FLUSH, by a signal that killed the closer: what was written up to here is not to come true by a crash."""

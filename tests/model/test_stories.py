@@ -123,6 +123,17 @@ def put(name: Path, mode: str = "w") -> Story:
 BACK_AND_GONE_AGAIN: Story = [*put(D), *put(A), *put(C), *put(A), *put(D), *put(C, "c"), *put(B), *put(A, "a")]
 """What comes back in its own place, and makes another one go, takes that along when it goes again."""
 
+PUT_OVER_A_SYMLINK: Story = [
+    ("open", 2, "A", A, "w"),
+    ("write", 2, 0, b"put"),
+    ("symlink", "A", C),
+    ("move", "A", C, A, True),
+    *put(C),
+    *put(B),
+    ("close", 2),
+]
+"""The symlink took no place: who looks for what has to make way for the Put finds nothing, at once."""
+
 STORIES = {
     "attributes of another": ATTRIBUTES_OF_ANOTHER,
     "replaced": REPLACED_BY_ANOTHER,
@@ -133,6 +144,7 @@ STORIES = {
     "edited": EDITED_AND_REPLACED,
     "appended": APPENDED_AND_REMOVED,
     "back and gone again": BACK_AND_GONE_AGAIN,
+    "put over a symlink": PUT_OVER_A_SYMLINK,
 }
 
 
