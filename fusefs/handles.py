@@ -39,8 +39,6 @@ class WriteHandle(Opened):
         """Whether the copy was changed through it: by opening it, writing or truncating."""
         self.killed = False
         """Whether a signal killed one who had it open, and nobody wrote through it since."""
-        self.closed_before = False
-        """Whether one of its descriptors was closed already."""
         self.closing = Closing.PLAIN
         """How it was closed last."""
 

@@ -19,27 +19,31 @@ _LOOKED_AT_S = 0.01
 """For how long the files of a process are looked at, the lowest first: some 10 us for each."""
 
 
-def holds(pid: int, inos: Collection[int], *, for_writing: bool, connection: int | None = None) -> bool:
+def holds(
+    pid: int, inos: Collection[int], *, for_writing: bool, connection: int | None = None, otherwise: bool = False
+) -> bool:
     """Whether the process of thread `pid` has a file with one of these inode numbers open.
 
-    `connection`: the minor number of the device that the file has to be on; None: of any. False for a process out of
-    sight, for one that has hundreds of files open before this one, and for one that cannot be looked at in time.
+    `connection`: the minor number of the device that the file has to be on; None: of any. `otherwise`: the answer for a
+    process out of sight, for one that has hundreds of files open before this one, and for one that cannot be looked at
+    in time.
     """
-    return pid != 0 and in_time(pid, lambda: _holds(pid, inos, for_writing, connection), otherwise=False)
+    found = in_time(pid, lambda: _holds(pid, inos, for_writing, connection), otherwise=None) if pid else None
+    return otherwise if found is None else found
 
 
-def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int | None) -> bool:
+def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int | None) -> bool | None:
     # The time that this thread runs: how busy others keep the machine is not to change the answer.
     until = time.thread_time() + _LOOKED_AT_S
     try:
         with os.scandir(f"/proc/{pid}/fd") as fds:
             for fd in fds:
                 if time.thread_time() > until:
-                    return False
+                    return None
                 if _is_one_of(fd.path, inos, connection) and (not for_writing or _is_for_writing(fd)):
                     return True
     except OSError:
-        return False
+        return None
     return False
 
 

@@ -27,6 +27,8 @@ class Opened:
         self.by = by
         self.copy = copy
         """What it stands for; None for a value that is published, and may be read by this inode."""
+        self.closed_before = False
+        """Whether one of its descriptors was closed already: then who opened it may have none of the others."""
 
 
 _InOrder = dict[Opened, None]
@@ -251,8 +253,13 @@ class Openings(Collection[Opened]):
     def _is_open_in(self, pid: int) -> bool:
         # A number that is shown for a published object as well is that of readers, too.
         inos = {self._ino, *self._shown}
-        opened = any(True for _ in self._last_of(pid))
-        return opened or holds(pid, inos, for_writing=bool(self._shown), connection=self._connection)
+        opened = False
+        for file in self._last_of(pid):
+            if not file.closed_before:
+                return True
+            opened = True
+        for_writing = bool(self._shown)
+        return holds(pid, inos, for_writing=for_writing, connection=self._connection, otherwise=opened)
 
     def removed_by(self, pid: int) -> PrivateCopy | None:
         """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""

@@ -123,6 +123,19 @@ def put(name: Path, mode: str = "w") -> Story:
 BACK_AND_GONE_AGAIN: Story = [*put(D), *put(A), *put(C), *put(A), *put(D), *put(C, "c"), *put(B), *put(A, "a")]
 """What comes back in its own place, and makes another one go, takes that along when it goes again."""
 
+REMOVED_BY_WHO_HAS_CLOSED_IT: Story = [
+    ("open", 1, "A", A, "w"),
+    ("write", 1, 0, b"inherited"),
+    ("open", 3, "A", A, "w"),
+    ("write", 3, 0, b"put"),
+    ("close", 3),
+    ("fork", "A", "C", {1: 5}),
+    ("close", 1),
+    ("unlink", "A", A),
+    ("close", 5),
+]
+"""Whoever opened a key and has closed it removes what is there, and not what its child goes on writing."""
+
 PUT_OVER_A_SYMLINK: Story = [
     ("open", 2, "A", A, "w"),
     ("write", 2, 0, b"put"),
@@ -144,6 +157,7 @@ STORIES = {
     "edited": EDITED_AND_REPLACED,
     "appended": APPENDED_AND_REMOVED,
     "back and gone again": BACK_AND_GONE_AGAIN,
+    "removed by who has closed it": REMOVED_BY_WHO_HAS_CLOSED_IT,
     "put over a symlink": PUT_OVER_A_SYMLINK,
 }
 
