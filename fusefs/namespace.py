@@ -173,12 +173,11 @@ class Namespace:
         self._require_own(caller.uid, (parent, name))
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
-        writers = self._state.writers.held(parent, name, caller.pid)
-        own = set[PrivateCopy]() if writers is None else {*writers.openings.copies_of(caller.pid)}
-        removed = self._remove_published(parent, name, pending=writers is not None)
+        held = self._state.writers.held(parent, name, caller.pid)
+        own = [(writers, {*writers.openings.copies_of(caller.pid)}) for writers in held]
+        removed = self._remove_published(parent, name, pending=bool(held))
         try:
-            if writers is not None and own:
-                self._unlink_pending(writers, own)
+            self._unlink_pending(own)
         finally:
             if removed is not None:
                 self._state.retire(removed[0])
@@ -196,21 +195,23 @@ class Namespace:
                 raise
         return None  # another process was quicker
 
-    def _unlink_pending(self, writers: Writers, own: set[PrivateCopy]) -> None:
+    def _unlink_pending(self, own: list[tuple[Writers, set[PrivateCopy]]]) -> None:
         """A process has removed a name that it is writing: its copies are not published, those of others are.
 
         Where one cannot be taken back, and could have the name once more, all of them are put as before. Killed until
         here, we had not answered: what was closed may come true. Raises StoreError.
         """
-        for copy in own:
-            if copy.has_intent:
-                copy.prepared = False
-                self._publication.withdraw(writers, copy)
-        for copy in own:
-            self._state.writers.give_up(writers, copy)
-        writers.openings.note_removed(own)
-        if own == {*writers.openings.copies}:
-            self._state.writers.detach(writers)
+        for writers, copies in own:
+            for copy in copies:
+                if copy.has_intent:
+                    copy.prepared = False
+                    self._publication.withdraw(writers, copy)
+        for writers, copies in own:
+            for copy in copies:
+                self._state.writers.give_up(writers, copy)
+            writers.openings.note_removed(copies)
+            if copies == {*writers.openings.copies}:
+                self._state.writers.detach(writers)
 
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, caller: Caller, *, replace: bool
@@ -224,7 +225,7 @@ class Namespace:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
-        writers = self._state.writers.held(parent, name, caller.pid)
+        writers = next(iter(self._state.writers.held(parent, name, caller.pid)), None)
         if writers is not None and self._tree.child(parent, name) is None:
             await self._rename_pending(writers, new_parent, new_name, caller.pid, replace=replace)
             return

@@ -39,11 +39,11 @@ class WriterTable:
         """All who are going to put a name: the kernel is not to keep what it stands for now."""
         return self._living.get((parent, name), [])
 
-    def held(self, parent: int, name: bytes, pid: int) -> Writers | None:
-        """Those who are going to put a name in whom a thread's process has it open: who is found by it, or another."""
+    def held(self, parent: int, name: bytes, pid: int) -> list[Writers]:
+        """Those who are going to put a name in whom a thread's process has it open; first who is found by it."""
         found = self.at(parent, name)
         others = (writers for writers in self.all_at(parent, name) if writers is not found)
-        return next((each for each in (found, *others) if each is not None and each.openings.held_by(pid)), None)
+        return [each for each in (found, *others) if each is not None and each.openings.held_by(pid)]
 
     def of(self, ino: int, pid: int = 0) -> Writers | None:
         """The writers who have a private inode; those whom the thread `pid` has to do with, where they have parted."""

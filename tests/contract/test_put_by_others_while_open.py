@@ -101,6 +101,16 @@ def test_who_had_it_open_removes_it(key: Path, one: Other, other: Other) -> None
     assert listed(key.parent) == []
 
 
+def test_all_that_a_process_has_open_is_gone_with_the_name(pipeline: Path, other: Other) -> None:
+    """What it opened before somebody else removed the name, and what it opened anew."""
+    key = pipeline / "k"
+    other("old = os.open(path, os.O_WRONLY | os.O_CREAT); os.write(old, b'old'); os.fsync(old)", path=key)
+    os.unlink(key)
+    other("new = os.open(path, os.O_WRONLY | os.O_CREAT); os.write(new, b'new'); os.write(old, b'older')")
+    other("os.unlink(path); os.close(old); os.close(new)")
+    assert listed(pipeline) == []
+
+
 def test_who_had_it_open_renames_it(key: Path, one: Other, other: Other) -> None:
     one("os.pwrite(l, b'NEW', 0); os.rename(path, to)")
     assert (key.parent / "m").read_bytes() == b"aaaa bbbb"

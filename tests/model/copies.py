@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tests.model.tree import Entry, File, Object, Place
+from tests.model.tree import File, Object, Place
 
 
 class How(Enum):
@@ -84,10 +84,6 @@ class Copy:
     """Whether somebody who changed it was killed."""
     before: set[bytes] = field(default_factory=set)
     """What an appending handle may show in front of its own bytes."""
-
-    def returned(self, now: Entry | None) -> bool:
-        """Whether the name stands for what was published of this, after it had stood for another value and for none."""
-        return self.overtaken and not self.attached and now is self.origin
 
 
 @dataclass(eq=False)

@@ -35,7 +35,7 @@ class Model(Writing):
     def unlink(self, process: str, path: Path) -> None:
         """What the process has open under the name for writing is never published."""
         place = self.place(path)
-        own = self._going_along(place, process)
+        own = self.copies(place, process)
         if not self._is_pending(process, path):
             self.remove(path)
         for copy in own:
@@ -64,10 +64,9 @@ class Model(Writing):
     def _going_along(self, place: Place, process: str) -> list[Copy]:
         """What a process writes under a name, and goes where that goes.
 
-        With a new name that another mount had in between, and that the process has published since, either is right.
+        What it began before the name was lost, and somebody put it anew, may go along or not.
         """
-        copies = self.copies(place, process)
-        return [copy for copy in copies if copy.attached or (copy.returned(self.at(place)) and self.choose())]
+        return [copy for copy in self.copies(place, process) if copy.attached or self.choose()]
 
     def _onto_pending(self, old: Path, replace: bool) -> None:
         """The process is shown its own file there."""
@@ -94,15 +93,12 @@ class Model(Writing):
             raise
 
     def _take_along(self, before: Place, after: Place, own: list[Copy]) -> None:
-        already = [copy for copy in self.copies(after) if copy.attached and copy not in own]
         for copy in own:
             copy.place = after
-            # Who opens it from now on goes with those who were there before.
-            copy.attached = not already
         others = [copy for copy in self.copies(before) if copy.attached]
         if others and self.choose():
             for copy in others:
-                copy.place, copy.attached = after, not already
+                copy.place = after
 
     def swap(self, process: str, one: Path, other: Path) -> None:
         """Those who write go on under the name that they opened."""

@@ -136,6 +136,21 @@ REMOVED_BY_WHO_HAS_CLOSED_IT: Story = [
 ]
 """Whoever opened a key and has closed it removes what is there, and not what its child goes on writing."""
 
+REMOVED_WHERE_IT_WAS_RENAMED: Story = [
+    ("open", 1, "A", A, "w"),
+    ("write", 1, 0, b"inherited"),
+    ("fork", "A", "C", {1: 5}),
+    ("close", 1),
+    *put(B),
+    ("open", 8, "A", B, "w"),
+    ("write", 8, 0, b"renamed"),
+    ("move", "A", B, A, True),
+    ("unlink", "A", A),
+    ("fsync", 8),
+    ("close", 5),
+]
+"""Whoever renames what it writes to a key that others write, and removes that, puts it no more."""
+
 PUT_OVER_A_SYMLINK: Story = [
     ("open", 2, "A", A, "w"),
     ("write", 2, 0, b"put"),
@@ -158,6 +173,7 @@ STORIES = {
     "appended": APPENDED_AND_REMOVED,
     "back and gone again": BACK_AND_GONE_AGAIN,
     "removed by who has closed it": REMOVED_BY_WHO_HAS_CLOSED_IT,
+    "removed where it was renamed": REMOVED_WHERE_IT_WAS_RENAMED,
     "put over a symlink": PUT_OVER_A_SYMLINK,
 }
 
