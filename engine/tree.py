@@ -1,7 +1,6 @@
 """The store as a tree of inodes: what a filesystem calls. Each method but one is one transaction. For one thread."""
 
 import os
-import time
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Protocol
@@ -32,13 +31,9 @@ from engine.model import (
     Space,
 )
 from engine.names import check_part, quoted
+from engine.returned import Returned
 from engine.sqlite.database import Database
 from engine.sqlite.fullness import again_when_full, require_space
-
-_RMDIR_FORGIVES_S = 60
-"""How long an object that came back does not keep its directory from being removed: `rm -r` could not know of it."""
-
-_FORGIVEN_AT_MOST = 64
 
 
 class First(Protocol):
@@ -60,8 +55,7 @@ class Tree:
         self._first = first
         self._expiring = lifetimes.Expiring(database)
         self._elsewhere = 0
-        self._came_back: dict[int, float] = {}
-        """When objects came back because of a deletion in this process, by inode."""
+        self._returned = Returned()
 
     @property
     def changes(self) -> int:
@@ -180,9 +174,7 @@ class Tree:
             else:
                 nodes.touch_directory(tx, parent)
                 nodes.delete(tx, node)
-        now = time.monotonic()
-        for back in tx.restored:
-            self._came_back[back.ino] = now
+        self._returned.note(tx.restored)
         return node, tx.effects()
 
     @again_when_full
@@ -199,7 +191,7 @@ class Tree:
                 raise NotDirectoryError("this is not a directory")
             if not node.scope:
                 raise NotPermittedError("/pipeline and /run cannot be removed")
-            self._forgive(tx, node)
+            self._returned.clear_from(tx, node)
             if not nodes.is_empty(self._database, node.ino):
                 raise NotEmptyError("the directory is not empty")
             nodes.delete(tx, node)
@@ -208,17 +200,6 @@ class Tree:
                 self._expiring.forget()
             tx.rows("UPDATE node SET mtime_ns = ?1, ctime_ns = ?1 WHERE ino = ?2", (tx.now_ns, parent))
             return node
-
-    def _forgive(self, tx: Transaction, directory: Node) -> None:
-        """Remove what came back into a directory while somebody was emptying it."""
-        since = time.monotonic() - _RMDIR_FORGIVES_S
-        self._came_back = {ino: moment for ino, moment in self._came_back.items() if moment > since}
-        left = nodes.after_name(self._database, directory.ino, b"", _FORGIVEN_AT_MOST) if self._came_back else []
-        if all(node.ino in self._came_back for node in left):
-            for node in left:
-                nodes.delete(tx, node)
-                lifetimes.count(tx, node.scope, -1, -node.size if node.kind == Kind.OBJECT else 0)
-                tx.evicted.append(nodes.removed(self._database, node))
 
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, replace: bool
