@@ -140,6 +140,7 @@ class Model(Writing):
         """By a signal: what only the killed have changed is not published."""
         self.processes.discard(process)
         fds = self.of_process(process)
+        opens = any(handle.opener == process for handle in self.handles())
         for fd in fds[:: -1 if self.choose() else 1]:
             handle = self.descriptors[fd].handle
             others = {found.process for found in self.descriptors.values() if found.handle is handle} - {process}
@@ -148,7 +149,11 @@ class Model(Writing):
             if others and self.choose():
                 # Whether it was the one who wrote, or a helper of one who did, cannot always be told.
                 handle.killed = not handle.killed
-            self.release(fd, left=True)
+            # Who has opened others may be closing those, and is not looked for where the opener of this one is gone.
+            untold = opens and handle.opener not in {process, *self.processes} and self.choose()
+            if untold:
+                handle.killed = False
+            self.release(fd, left=not untold)
 
     def crash(self, limit: int, expiry: int) -> None:
         """The daemon is killed; another opens the store. What was half closed may come back as it was then."""
