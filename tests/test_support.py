@@ -117,10 +117,9 @@ def test_an_error_in_the_log_fails_the_test_unless_it_is_announced(
     assert not store.directory.exists()
 
 
-def test_a_daemon_that_does_not_mount_is_told_with_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_does_not_mount_is_told_with_its_log() -> None:
     program = "import sys; print('no such thing', file=sys.stderr); sys.exit(7)"
-    monkeypatch.setattr("tests.support.mounting.FUSEFS", (sys.executable, "-c", program))
-    store = MountedStore()
+    store = MountedStore(program=(sys.executable, "-c", program))
     with pytest.raises(AssertionError, match=r"(?s)ended with 7.*no such thing"):
         store.mount()
     store.close()

@@ -202,15 +202,12 @@ main()
 """
 
 
-def test_the_event_loop_ends_while_a_thread_waits_for_a_directory(
-    monkeypatch: pytest.MonkeyPatch, make_mount: MakeMount
-) -> None:
+def test_the_event_loop_ends_while_a_thread_waits_for_a_directory(make_mount: MakeMount) -> None:
     """An error that the daemon cannot survive ends its process and leaves the mount dead."""
     living = make_mount(pipeline_object_limit=LIMIT)
     crash_file = living.directory / "crash"
-    with monkeypatch.context() as patch:
-        patch.setattr(mounting, "FUSEFS", (sys.executable, "-c", CRASH))
-        dying = make_mount(store=living.store, environment={"CRASH_FILE": str(crash_file)})
+    program = (sys.executable, "-c", CRASH)
+    dying = make_mount(program=program, store=living.store, environment={"CRASH_FILE": str(crash_file)})
     dying.expect_log("Traceback|the mount cannot go on")
     mounted = line_of(dying)
     with busy([dying, living]) as clients:

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from engine import open_store
 from engine.config import ObjectStoreSettings
 from tests.load.operations import EXPIRY, LIMIT, check_kept, prepare
 from tests.load.processes import Crowd, total
 from tests.load.usage import Samples
-from tests.support import mounting
 from tests.support.invariants import check_store
 from tests.support.mounting import MountedStore
 from tests.support.scratch import make_directory, remove_directory
@@ -79,9 +76,8 @@ def _mounted(counted: Path, faults: float) -> Iterator[MountedStore]:
         if faults:
             store.unmount()
             store.expect_log("Traceback|ERROR")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(mounting, "FUSEFS", (sys.executable, "-m", "tests.support.faulty"))
-                store.mount()
+            store.program = [sys.executable, "-m", "tests.support.faulty"]
+            store.mount()
         yield store
     finally:
         store.close()

@@ -19,7 +19,6 @@ from fusefs.opening import Opening
 from fusefs.publication import Publication
 from fusefs.state import StaleError
 from tests.conftest import MakeMount
-from tests.support import mounting
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other
 from tests.support.shared_mount import listed, refused
@@ -57,10 +56,9 @@ ASKED = {
 
 
 @pytest.fixture
-def late(make_mount: MakeMount, monkeypatch: pytest.MonkeyPatch) -> MountedStore:
+def late(make_mount: MakeMount) -> MountedStore:
     """A mount with a run 1 whose paths the kernel has, and may keep: two more have to start before it expires."""
-    monkeypatch.setattr(mounting, "FUSEFS", (sys.executable, "-c", LATE))
-    store = make_mount(run_object_expiry=2)
+    store = make_mount(program=(sys.executable, "-c", LATE), run_object_expiry=2)
     (store.run / "1/d").mkdir(parents=True)
     (store.run / "1/d/k").write_text("v")
     assert (store.run / "1/d/k").read_text() == "v"

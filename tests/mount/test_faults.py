@@ -16,7 +16,7 @@ import pytest
 from engine import open_store
 from engine.config import ObjectStoreSettings
 from tests.conftest import MakeMount
-from tests.support import disks, faulty, mounting
+from tests.support import disks, faulty
 from tests.support.invariants import check_store
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, start_python
@@ -71,12 +71,11 @@ class Faulty:
 def faulty_mount() -> Iterator[Faulty]:
     scratch = make_directory()
     trigger = scratch / "fault"
-    store = MountedStore(environment={"FAULT_FILE": str(trigger)})
+    program = (sys.executable, "-m", "tests.support.faulty")
+    store = MountedStore(program=program, environment={"FAULT_FILE": str(trigger)})
     store.expect_log("Traceback|ERROR|injected")
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(mounting, "FUSEFS", (sys.executable, "-m", "tests.support.faulty"))
-            store.mount()
+        store.mount()
         yield Faulty(store, trigger)
     finally:
         try:

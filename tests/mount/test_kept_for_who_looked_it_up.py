@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import mounting
+from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.waiting import wait_for_upkeep, wait_until
 
@@ -31,17 +31,12 @@ class Hasty:
 
 
 @pytest.fixture
-def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hasty]:
+def hasty(tmp_path: Path, make_mount: MakeMount) -> Hasty:
     trigger = tmp_path / "hasty"
-    monkeypatch.setattr(mounting, "FUSEFS", (sys.executable, "-m", "tests.support.hasty"))
-    store = MountedStore(environment={"HASTY_FILE": str(trigger)})
-    try:
-        store.mount()
-        (store.run / "r").mkdir()
-        yield Hasty(store, trigger)
-    finally:
-        trigger.unlink(missing_ok=True)
-        store.close()
+    program = (sys.executable, "-m", "tests.support.hasty")
+    store = make_mount(program=program, environment={"HASTY_FILE": str(trigger)})
+    (store.run / "r").mkdir()
+    return Hasty(store, trigger)
 
 
 @pytest.mark.parametrize(

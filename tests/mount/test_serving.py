@@ -6,11 +6,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support import mounting
 from tests.support.mounting import MountedStore
 from tests.support.processes import sh
 
@@ -34,16 +34,13 @@ class Slow:
 
 
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+def slow(tmp_path: Path) -> Iterator[Slow]:
     trigger = tmp_path / "slow"
-    monkeypatch.setattr(mounting, "FUSEFS", (sys.executable, "-m", "tests.support.slow"))
-    store = MountedStore(environment={"SLOW_FILE": str(trigger)})
-    try:
+    program = (sys.executable, "-m", "tests.support.slow")
+    with closing(MountedStore(program=program, environment={"SLOW_FILE": str(trigger)})) as store:
         store.mount()
         yield Slow(store, trigger)
-    finally:
         trigger.unlink(missing_ok=True)
-        store.close()
 
 
 class Readers:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from engine import ScopeName, Store
-from tests.support.stores import Stores, directory, new_draft, new_put, run_process
+from tests.support.invariants import check_nothing_left
+from tests.support.stores import Stores, directory, new_draft, new_put, run_process, values
 
 APP = ScopeName.pipeline("app")
 OPEN = """
@@ -32,6 +33,20 @@ def refusing(self, sql, arguments=()):
 
 Database.rows = refusing
 """
+
+
+def refused(change: str) -> str:
+    """For a program that begins with REFUSING: a change for which the disk is full, and then is not any more."""
+    return f"""
+refused[0] = True
+try:
+    {change}
+    raise AssertionError("it was full")
+except OutOfSpaceError:
+    refused[0] = False
+"""
+
+
 ON_THE_DISK = """
 import shutil
 
@@ -47,6 +62,13 @@ def after_death(store: Store, stores: Stores, program: str) -> Store:
     stores.close(store)
     run_process(OPEN + program + "\ndie()", str(stores.path), expected=-9)
     return stores.open()
+
+
+def check_after_death(store: Store, stores: Stores, program: str, expected: dict[bytes, bytes]) -> None:
+    """As `after_death`: then these are the values of the pipeline, and nothing else is left."""
+    store = after_death(store, stores, program)
+    assert values(store, APP) == expected
+    check_nothing_left(store)
 
 
 def journals(stores: Stores) -> list[Path]:

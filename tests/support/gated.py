@@ -11,13 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support import mounting
 from tests.support.mounting import MountedStore
 
 READ = "engine.contents:Contents.read"
@@ -81,16 +78,14 @@ class Gated:
 def gated_mount(scratch: Path, **options: Any) -> Iterator[Gated]:
     """A new store, mounted by this command. `options` are those of MountedStore."""
     gate = scratch / "gate"
-    store = MountedStore(environment={"GATE_FILE": str(gate)}, **options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mounting, "FUSEFS", (sys.executable, "-m", "tests.support.gated"))
+    program = (sys.executable, "-m", "tests.support.gated")
+    with closing(MountedStore(program=program, environment={"GATE_FILE": str(gate)}, **options)) as store:
+        store.mount()
+        (store.run / "r").mkdir()
         try:
-            store.mount()
-            (store.run / "r").mkdir()
             yield Gated(store, gate)
         finally:
             gate.unlink(missing_ok=True)
-            store.close()
 
 
 if __name__ == "__main__":

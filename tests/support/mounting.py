@@ -27,7 +27,7 @@ class MountedStore:
     `options` are further arguments of `fusefs mount`, `settings` further environment variables without their
     FUSEFS_ in front, in small letters: `pipeline_object_limit=3`. Both hold for every daemon that this starts,
     the settings for `cli` too. `store` names a store that exists, by default there is a new one. `within` is where
-    its directory is made.
+    its directory is made. `program` is the command of the daemon, where that is not to be the real one.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class MountedStore:
         config: str | None = None,
         environment: Mapping[str, str] | None = None,
         within: Path | None = None,
+        program: Iterable[str] | None = None,
         **settings: object,
     ) -> None:
         self.directory = make_directory(within)
@@ -46,6 +47,7 @@ class MountedStore:
         self.store = str(self.directory / "objects.db" if store is None else store)
         self.log_path = self.directory / "daemon.log"
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.program = [*(FUSEFS if program is None else program)]
         self._options = list(options)
         self._environment = self._make_environment(config, environment or {}, settings)
         self._expected: list[re.Pattern[str]] = []
@@ -95,7 +97,7 @@ class MountedStore:
         assert self.daemon is None, "mounted already"
         with self.log_path.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [*FUSEFS, "mount", "--foreground", *self._options, str(self.path)],
+                [*self.program, "mount", "--foreground", *self._options, str(self.path)],
                 env=self._environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,

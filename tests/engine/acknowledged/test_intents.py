@@ -6,7 +6,7 @@ from engine import Store
 from engine.catalog.puts import How, Put
 from engine.drafts import Draft
 from engine.journal import Entry, Journal
-from tests.support.acknowledging import APP, ON_THE_DISK, OPEN, after_death, journals, put_later
+from tests.support.acknowledging import APP, ON_THE_DISK, OPEN, after_death, check_after_death, journals, put_later
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, directory, keys, new_draft, new_put, reclaim_all, run_process, values
 
@@ -15,7 +15,7 @@ from tests.support.stores import Stores, directory, keys, new_draft, new_put, re
 
 def test_what_was_published_later_and_not_committed(store: Store, stores: Stores) -> None:
     """Each is there, in the order of the closes."""
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -23,14 +23,13 @@ for number in range(30):
     release(*close(b"k%d" % (number % 7), b"value %d" % number))
 assert store.database.writes.open
 """,
+        {b"k%d" % (number % 7): b"value %d" % number for number in range(23, 30)},
     )
-    assert values(store, APP) == {b"k%d" % (number % 7): b"value %d" % number for number in range(23, 30)}
-    check_nothing_left(store)
     assert journals(stores) == []
 
 
 def test_what_was_committed_is_not_published_again(store: Store, stores: Stores) -> None:
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -40,14 +39,13 @@ store.publisher.settle()
 store.put_object(app, b"k", b"newer", force=True)
 release(*close(b"other", b"value"))
 """,
+        {b"k": b"newer", b"other": b"value"},
     )
-    assert values(store, APP) == {b"k": b"newer", b"other": b"value"}
-    check_nothing_left(store)
 
 
 def test_an_intent_that_others_overtook(store: Store, stores: Stores) -> None:
     """Closed first and published last, or never: it is not lost when the ones behind it are committed."""
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -58,13 +56,12 @@ store.publisher.settle()
 release(*second)
 store.publisher.settle()
 """,
+        {b"first": b"1", b"second": b"2", b"third": b"3"},
     )
-    assert values(store, APP) == {b"first": b"1", b"second": b"2", b"third": b"3"}
-    check_nothing_left(store)
 
 
 def test_an_intent_that_was_withdrawn(store: Store, stores: Stores) -> None:
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -76,9 +73,8 @@ store.publisher.prepare(put, draft, 1)
 put, draft, _ = close(b"abandoned", b"value")
 store.publisher.abandon(draft, put.ino, 1)
 """,
+        {b"changed": b"later!"},
     )
-    assert values(store, APP) == {b"changed": b"later!"}
-    check_nothing_left(store)
 
 
 def test_an_intent_that_was_withdrawn_from_the_table(store: Store, stores: Stores) -> None:
@@ -102,7 +98,7 @@ store.publisher.settle()
 
 
 def test_a_small_value_that_became_a_large_one(store: Store, stores: Stores) -> None:
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -111,9 +107,8 @@ draft.write(draft.size, b"large" * 50_000)
 store.publisher.prepare(put, draft, 1)
 release(*close(b"other", b"value"))
 """,
+        {b"k": b"small" + b"large" * 50_000, b"other": b"value"},
     )
-    assert values(store, APP) == {b"k": b"small" + b"large" * 50_000, b"other": b"value"}
-    check_nothing_left(store)
 
 
 # What a power cut leaves
@@ -175,7 +170,7 @@ store.publisher.prepare(put, draft, 1)
 
 def test_a_journal_that_is_older_than_a_withdrawal(store: Store, stores: Stores) -> None:
     """The catalog says that what was withdrawn is not to be published, so the journal may be of any earlier moment."""
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -185,9 +180,8 @@ store.publisher.abandon(draft, put.ino, 1)
 store.put_object(app, b"k", b"whole, of another")
 store.publisher.journal_path.write_bytes(older)
 """,
+        {b"k": b"whole, of another"},
     )
-    assert values(store, APP) == {b"k": b"whole, of another"}
-    check_nothing_left(store)
 
 
 # In order
@@ -283,7 +277,7 @@ def acknowledge_until_full(store: Store) -> tuple[Put, Draft]:
 
 
 def test_the_newest_value_counts_when_the_journal_begins_again(store: Store, stores: Stores) -> None:
-    store = after_death(
+    check_after_death(
         store,
         stores,
         """
@@ -292,9 +286,8 @@ put, draft = acknowledge_until_full(store)
 draft.write(0, b"newer")
 store.publisher.prepare(put, draft, 1)
 """,
+        {b"k": b"newer" + b"x" * 59_995},
     )
-    assert values(store, APP) == {b"k": b"newer" + b"x" * 59_995}
-    check_nothing_left(store)
 
 
 @pytest.mark.parametrize("acknowledged_again", [False, True])

@@ -1,6 +1,7 @@
 """Intents that cannot be taken back for a while: what a writer was told is not to be never is, and leaves nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from engine.drafts import Draft
 from engine.errors import DamagedError, InternalError, OutOfSpaceError
 from engine.journal import Entry, Journal
 from engine.sqlite.database import Database
-from tests.support.acknowledging import APP, REFUSING, after_death, journals, put_later
+from tests.support.acknowledging import APP, REFUSING, after_death, journals, put_later, refused
 from tests.support.invariants import check_nothing_left
 from tests.support.stores import Stores, directory, new_draft, new_put, values
 
@@ -24,11 +25,17 @@ def close(store: Store, name: bytes = b"k", value: bytes = LARGE, number: int = 
     return put, draft
 
 
-def give_up_in_vain(store: Store, full: list[bool], put: Put, draft: Draft) -> None:
+@contextmanager
+def refused_by(full: list[bool]) -> Iterator[None]:
     full[0] = True
     with pytest.raises(OutOfSpaceError):
-        store.publisher.abandon(draft, put.ino, 1)
+        yield
     full[0] = False
+
+
+def give_up_in_vain(store: Store, full: list[bool], put: Put, draft: Draft) -> None:
+    with refused_by(full):
+        store.publisher.abandon(draft, put.ino, 1)
 
 
 @pytest.fixture
@@ -65,10 +72,8 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_it_is_taken_back_once_that_can_be(store: Store, full: list[bool]) -> None:
     give_up_in_vain(store, full, *close(store))
-    full[0] = True
-    with pytest.raises(OutOfSpaceError):
+    with refused_by(full):
         store.publisher.publish_again()
-    full[0] = False
     assert store.publisher.publish_again().nodes == []
     put_later(store, b"other", b"value")
     store.publisher.settle()
@@ -96,10 +101,8 @@ def test_it_takes_no_room(stores: Stores, full: list[bool], engine: str, others:
 
 def test_a_draft_without_an_intent(store: Store, full: list[bool]) -> None:
     draft = new_draft(store, LARGE)
-    full[0] = True
-    with pytest.raises(OutOfSpaceError):
+    with refused_by(full):
         store.publisher.abandon(draft)
-    full[0] = False
     store.publisher.publish_again()
     check_nothing_left(store)
 
@@ -122,10 +125,8 @@ def test_a_small_value_that_became_a_large_one(store: Store, full: list[bool]) -
 def test_who_writes_on_and_closes_again_is_published(store: Store, full: list[bool], tried_again: bool) -> None:
     """Whether or not the first was taken back meanwhile."""
     put, draft = close(store)
-    full[0] = True
-    with pytest.raises(OutOfSpaceError):
+    with refused_by(full):
         store.publisher.retract(put.ino, draft, 1)
-    full[0] = False
     if tried_again:
         store.publisher.publish_again()
     draft.write(draft.size, b" and the rest")
@@ -140,10 +141,8 @@ def test_who_writes_on_and_closes_again_is_published(store: Store, full: list[bo
 @pytest.mark.parametrize("tried_again", [False, True])
 def test_who_publishes_without_closing_again(store: Store, full: list[bool], tried_again: bool) -> None:
     put, draft = close(store)
-    full[0] = True
-    with pytest.raises(OutOfSpaceError):
+    with refused_by(full):
         store.publisher.retract(put.ino, draft, 1)
-    full[0] = False
     if tried_again:
         store.publisher.publish_again()
     store.publisher.publish(put, draft, (put.ino, 1))
@@ -154,10 +153,8 @@ def test_who_publishes_without_closing_again(store: Store, full: list[bool], tri
 
 def test_what_is_to_be_published_later_after_all(store: Store, full: list[bool]) -> None:
     put, draft = close(store)
-    full[0] = True
-    with pytest.raises(OutOfSpaceError):
+    with refused_by(full):
         store.publisher.retract(put.ino, draft, 1)
-    full[0] = False
     store.publisher.publish_later(put, put.ino, 1)
     store.publisher.publish_again()
     assert values(store, APP) == {b"k": LARGE}
@@ -166,15 +163,8 @@ def test_what_is_to_be_published_later_after_all(store: Store, full: list[bool])
 
 # What a kill leaves
 
-REFUSED = """
-put, draft, _ = close(b"k", b"half" * 25_000)
-refused[0] = True
-try:
-    store.publisher.abandon(draft, put.ino, 1)
-    raise AssertionError("it was full")
-except OutOfSpaceError:
-    refused[0] = False
-"""
+RETRACT = "store.publisher.retract(put.ino, draft, 1)"
+REFUSED = 'put, draft, _ = close(b"k", b"half" * 25_000)' + refused("store.publisher.abandon(draft, put.ino, 1)")
 THEN = {
     "nothing": ("", []),
     "others are published": (
@@ -239,12 +229,7 @@ def full(journal, entry):
 
 Journal.append = full
 put, draft, _ = close(b"k", b"small")
-refused[0] = True
-try:
-    store.publisher.retract(put.ino, draft, 1)
-    raise AssertionError("it was full")
-except OutOfSpaceError:
-    refused[0] = False
+{refused(RETRACT)}
 draft.write(draft.size, {more})
 store.publisher.prepare(put, draft, 1)
 """
@@ -254,14 +239,9 @@ store.publisher.prepare(put, draft, 1)
 
 
 def test_a_kill_of_who_has_closed_again(store: Store, stores: Stores) -> None:
-    program = """
+    program = f"""
 put, draft, _ = close(b"k", b"half" * 25_000)
-refused[0] = True
-try:
-    store.publisher.retract(put.ino, draft, 1)
-    raise AssertionError("it was full")
-except OutOfSpaceError:
-    refused[0] = False
+{refused(RETRACT)}
 draft.write(draft.size, b" and the rest")
 store.publisher.prepare(put, draft, 1)
 release(*close(b"other", b"value", 2))
