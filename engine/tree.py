@@ -85,15 +85,15 @@ class Tree:
         """Whether `ino` is a run that the start of one more would make expire, as far as `note_change` was told."""
         return self._expiring.is_next(ino)
 
-    def next_victims(self, parent: int) -> list[Node]:
-        """What a Put of a new name in the directory `parent` would evict, if it came now."""
+    def next_victims(self, parent: int, puts: int = 1) -> list[Node]:
+        """What so many Puts of new names in the directory `parent` would evict, if they came now."""
         home = lifetimes.home(self._database, parent)
         if home is None or home.kind != ScopeKind.PIPELINE:
             return []
         objects, limit = home.objects, home.object_limit
-        if not 0 < limit <= objects:
+        if not 0 < limit < objects + puts:
             return []
-        rows = self._database.rows(eviction.VICTIMS, (home.ino, 0, objects + 1 - limit))
+        rows = self._database.rows(eviction.VICTIMS, (home.ino, 0, objects + puts - limit))
         return [Node._make(found) for found in rows]
 
     def require_possible(self, parent: int, size: int, replaced: int) -> None:

@@ -212,6 +212,7 @@ class Files:
             if handle.copy.changed:
                 await self._publication.uncache(handle)
             await self._publication.publish_now(handle.writers, handle.copy)
+            self._state.coming.arrived(handle)
         await sync(self._state)
 
     async def release(self, number: int) -> None:

@@ -33,8 +33,6 @@ class WriteHandle(Opened):
         self.opener = opener
         self.appends = appends
         """O_APPEND: every write goes to the end, whatever offset the kernel worked out."""
-        self.at_risk: list[int] = []
-        """Objects that the Put of this handle would evict; the kernel is not to cache them meanwhile."""
         self.changed = changes
         """Whether the copy was changed through it: by opening it, writing or truncating."""
         self.killed = False

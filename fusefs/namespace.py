@@ -75,7 +75,7 @@ class Namespace:
         """For how long the kernel may keep a published name: not when it is about to be put, evicted or to expire."""
         if self._state.is_swept(node):
             return 0.0
-        if node.ino in self._state.at_risk or self._state.writers.all_at(node.parent, node.name):
+        if node.ino in self._state.coming or self._state.writers.all_at(node.parent, node.name):
             return 0.0
         if node.parent == RUNS_INO and self._tree.expires_next(node.ino):
             return 0.0
@@ -112,7 +112,7 @@ class Namespace:
         if state.is_swept(listed):
             return  # nothing that is left of it is found by its name either
         # As nearly always: then nothing need be asked about each.
-        alike = not (listed.ino == RUNS_INO or state.scope or state.at_risk or state.writers)
+        alike = not (listed.ino == RUNS_INO or state.scope or state.coming or state.writers)
         for rows, behind, exist in handle.entries(position):
             if alike:
                 yield rows, LONG_S if exist else 0.0, behind

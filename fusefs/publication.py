@@ -5,7 +5,7 @@ import logging
 from engine.catalog import lifetimes
 from engine.catalog.puts import How
 from engine.errors import StoreError
-from engine.model import Kind, Node
+from engine.model import Kind
 from engine.publishing import Published
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
@@ -70,12 +70,13 @@ class Publication:
         Raises StoreError.
         """
         writers = handle.writers
-        if writers.base is None or self._is_gone(writers):
+        takes_place = writers.base is None or self._is_gone(writers)
+        if takes_place:
             # The name is new, or has lost the object that it stood for: others may have to make way.
             self._state.kernel.drop_directory(writers.parent)
-            victims = self._state.store.tree.next_victims(writers.parent)
-            if victims or handle.at_risk:
-                await self._expose(handle, victims)
+        home = lifetimes.home(self._state.store.database, writers.parent)
+        if home is not None:
+            await self._state.coming.announce(handle, home.ino, writers.parent, takes_place=takes_place)
         if writers.entry_cached:
             writers.entry_cached = False
             await self._state.kernel.drop((writers.parent, writers.name, writers.ino))
@@ -92,22 +93,6 @@ class Publication:
         if handle.killed and copy.has_intent and copy.holders == 1:
             self.withdraw(handle.writers, copy)
             copy.prepared = False
-
-    async def _expose(self, handle: WriteHandle, victims: list[Node]) -> None:
-        self.forget_victims(handle)
-        for victim in victims:
-            handle.at_risk.append(victim.ino)
-            self._state.at_risk[victim.ino] += 1
-        cached = [victim for victim in victims if self._state.kernel.may_cache(victim.ino)]
-        if cached:
-            await self._state.kernel.drop(*((victim.parent, victim.name, victim.ino) for victim in cached))
-
-    def forget_victims(self, handle: WriteHandle) -> None:
-        for ino in handle.at_risk:
-            self._state.at_risk[ino] -= 1
-            if self._state.at_risk[ino] <= 0:
-                del self._state.at_risk[ino]
-        handle.at_risk.clear()
 
     def before_change(self, writers: Writers, copy: PrivateCopy) -> None:
         """A copy is about to be written: an intent that refers to the same bytes must not come true half-way."""

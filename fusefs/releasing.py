@@ -33,7 +33,6 @@ class Releasing:
         writers, copy = handle.writers, handle.copy
         writers.note_release(handle)
         copy.holders -= 1
-        self._publication.forget_victims(handle)
         if handle.changed:
             copy.unfinished |= handle.left_unfinished
             copy.finished |= not handle.left_unfinished
@@ -43,12 +42,15 @@ class Releasing:
             # Not prepared: a write after the last FLUSH, as by a process that was handed the descriptor.
             ready = copy.prepared or not copy.to_be_published or copy.spool.settles_at_once
             now = ready and not copy.spool.busy
-            self._state.background.now_or_later(self._finish(writers, copy, later=now), now=now)
-        elif not writers.handles and not writers.expected:
+            self._state.background.now_or_later(self._finish(handle, later=now), now=now)
+            return
+        self._state.coming.arrived(handle)
+        if not writers.handles and not writers.expected:
             self._state.writers.end(writers)
 
-    async def _finish(self, writers: Writers, copy: PrivateCopy, *, later: bool) -> None:
+    async def _finish(self, handle: WriteHandle, *, later: bool) -> None:
         """`later`: as in `publish`, which is for requests: behind them nobody settles."""
+        writers, copy = handle.writers, handle.copy
         try:
             await copy.spool.idle()
             if copy.to_be_published and not copy.prepared:
@@ -73,6 +75,7 @@ class Releasing:
                 said = "a value for inode %d was acknowledged and could not be published: %s"
                 log.error(said, writers.ino, error, exc_info=unexpected)
                 self._publication.give_up(writers, copy)
+        self._state.coming.arrived(handle)
         self._end(writers, copy)
         if not writers.handles and not writers.expected:
             self._state.writers.end(writers)

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from pathlib import Path
 
 import trio
@@ -12,6 +11,7 @@ from engine.model import PIPELINES_INO, RUNS_INO, Attributes, Effects, Kind, Nod
 from engine.store import Store
 from engine.upkeep import News
 from fusefs.background import Background
+from fusefs.coming import Coming
 from fusefs.effects import log_effects
 from fusefs.handles import HandleTable, KeptHandle, KeptHandles
 from fusefs.kernel import KernelCache
@@ -49,8 +49,7 @@ class MountState:
         """What goes on behind requests, and is waited for at the end; set by the session before the first request."""
         self.background: Background
         """What threads do for requests; set at the same time."""
-        self.at_risk: Counter[int] = Counter()
-        """Objects that a Put about to be published would evict: their names are not to be cached."""
+        self.coming = Coming(store, self.kernel)
         self.directories: dict[int, Node] = {}
         """The directories that the kernel knows, as they were last looked up: still there for who works in them."""
         self.max_object_size = store.max_object_size

@@ -181,6 +181,8 @@ def test_next_victims_are_what_a_put_evicts(store: Store, app: ScopeName) -> Non
     put(store, app, b"3")
     for parent in (top, directory(store, app, b"a")):
         assert [victim.name for victim in store.tree.next_victims(parent)] == [b"1"]
+    assert [victim.name for victim in store.tree.next_victims(top, 2)] == [b"1", b"2"]
+    assert len(store.tree.next_victims(top, 9)) == 3
     assert put(store, app, b"4") == pipeline_path(b"1")
     store.start_run(RUN.name)
     store.set_limit(app.name, 0)
