@@ -15,6 +15,7 @@ as long as it likes, so these threads are kept from all others.
 import functools
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -22,22 +23,28 @@ from typing import NamedTuple
 import trio
 
 from fusefs.callers import threads
-from fusefs.openers import Life, life_of
+from fusefs.openers import LEAVING, Life, life_of
+from fusefs.tasks import Opener
 
 _PF_EXITING = 0x4
 _SIGNAL_BITS = 0x7F
 _FAMILY_AT_MOST = 1000
 _LOOK_AT_MOST_S = 10.0
 _SEARCH_AT_MOST_S = 2.0
+_ASLEEP_WITHIN_S = 0.05
+"""How long a closer may take from its request to where it waits for the answer, on a busy machine."""
+_AGAIN_S = 0.001
 _LOOKS = 8
 """How many threads look at who waits for nobody."""
 _SEARCHES = 100
 """How many threads search, of which some may wait for ever."""
+_CLOSE = {"x86_64": b"3", "aarch64": b"57"}.get(platform.machine(), b"close")
 # close, dup2, dup3, close_range: where a thread that lives on can be waiting for its FLUSH.
-_CLOSING_CALLS = {
-    "x86_64": frozenset({b"3", b"33", b"292", b"436"}),
-    "aarch64": frozenset({b"57", b"24", b"436"}),
-}.get(platform.machine(), frozenset())
+_CLOSING_CALLS = {_CLOSE} | {
+    "x86_64": {b"33", b"292", b"436"},
+    "aarch64": {b"24", b"436"},
+}.get(platform.machine(), set())
+_RUNNING = b"running"
 
 
 class Closing(Enum):
@@ -71,15 +78,18 @@ class Closers:
         self._look_s = min(_LOOK_AT_MOST_S, request_timeout / 4)
         self._search_s = min(_SEARCH_AT_MOST_S, request_timeout / 4)
 
-    async def closing(self, opener: int, again: bool, elsewhere: Callable[[], set[int]]) -> Closing:
-        """How the descriptor whose FLUSH is being served was closed. `opener` is the thread that opened it.
+    async def closing(self, by: Opener, again: bool, elsewhere: Callable[[], set[int]]) -> Closing:
+        """How the descriptor whose FLUSH is being served was closed. `by` has opened it.
 
         `again`: another of its descriptors was closed before. `elsewhere` gives the threads that opened other files:
         one of them that dies closes those.
         """
+        opener = by.holder
         if not opener:
             return Closing.PLAIN
         life = _life(opener)
+        if life in LEAVING and not by.process.has_ended and _life(by.process.number) is Life.ALIVE:
+            opener, life = by.process.number, Life.ALIVE  # one of its threads ends, and another has the file
         if life is Life.IN_EXEC:
             return Closing.PLAIN
         if life is Life.ALIVE and not again and await self._all_go_on(opener):
@@ -108,6 +118,14 @@ def _all_go_on(opener: int) -> bool:
 
 def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
     """Find out who closes. In a thread of its own: this may wait for processes that wait for us."""
+    until = time.monotonic() + _ASLEEP_WITHIN_S
+    while (found := _look(opener, life, elsewhere, patient=time.monotonic() < until)) is None:
+        time.sleep(_AGAIN_S)
+    return found
+
+
+def _look(opener: int, life: Life, elsewhere: set[int], *, patient: bool) -> Closing | None:
+    """As `_search`, at this moment; None where somebody runs who may be on the way to wait for us, if `patient`."""
     task = _task(opener) if life is Life.EXITING else None
     if task is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
@@ -116,8 +134,11 @@ def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
     leaving = _leaving(family)
     if leaving:
         return _judge(alive, leaving)
-    if alive and any(map(_is_closing, (alive, *family))):
+    calls = {_call(pid) for pid in (alive, *family)} if alive else set()
+    if calls & _CLOSING_CALLS:
         return Closing.PLAIN
+    if patient and _RUNNING in calls:
+        return None
     return _judge(alive, _leaving(pid for pid in _everybody() if pid not in elsewhere))
 
 
@@ -153,9 +174,9 @@ def task_in(stat: bytes) -> _Task:
     return _Task(bool(flags & _PF_EXITING) and waits, int(fields[-1]) & _SIGNAL_BITS)
 
 
-def _is_closing(pid: int) -> bool:
-    """Whether a thread that lives is waiting in a system call that closes something, which execve(2) may be doing."""
-    return _life(pid) is Life.IN_EXEC or _read(f"{pid}/syscall").partition(b" ")[0] in _CLOSING_CALLS
+def _call(pid: int) -> bytes:
+    """The number of the system call that a thread waits in, or `_RUNNING`. Inside execve(2) it may be closing."""
+    return _CLOSE if _life(pid) is Life.IN_EXEC else _read(f"{pid}/syscall").partition(b" ")[0].strip()
 
 
 def _has_written(pid: int) -> bool:

@@ -197,10 +197,9 @@ class Files:
                 self._publication.leave_unfinished(handle)
 
     async def _closing(self, handle: WriteHandle) -> Closing:
-        pid = handle.by.holder
-        if not handle.closed_before and self._openers.nobody_exits(pid):
+        if not handle.closed_before and self._openers.nobody_exits(handle.by.holder):
             return Closing.PLAIN
-        return await self._closers.closing(pid, handle.closed_before, lambda: self._other_openers(handle))
+        return await self._closers.closing(handle.by, handle.closed_before, lambda: self._other_openers(handle))
 
     def _other_openers(self, handle: WriteHandle) -> set[int]:
         return {other.opener.pid for other in self._state.handles.writers()} - {handle.opener.pid}

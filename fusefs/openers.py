@@ -41,7 +41,7 @@ def life_of(sizes: list[bytes]) -> Life:
     return Life.IN_EXEC if sizes[3] == b"0" else Life.ALIVE
 
 
-_LEAVING = (Life.EXITING, Life.GONE)
+LEAVING = (Life.EXITING, Life.GONE)
 
 
 class _Seen:
@@ -103,7 +103,7 @@ class Openers:
                     if thread != process:
                         known.add(thread)
                         life, seen = self._look(thread)
-                    if life in _LEAVING:
+                    if life in LEAVING:
                         return False
                     for child in seen.children():
                         if child not in known:

@@ -13,7 +13,7 @@ from fusefs.openers import Life, life_of
 from tests.conftest import MakeMount
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other, run_sh, sh, start_python
-from tests.support.shared_mount import refused
+from tests.support.shared_mount import listed, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
@@ -27,6 +27,19 @@ def write():
 thread = threading.Thread(target=write)
 thread.start()
 thread.join()"""
+MANY_CLOSED_IN_TURN = """
+os.sched_setaffinity(0, {0})
+
+def write(name):
+    global k
+    k = open(name, 'w'); k.write('half'); k.flush()
+
+for number in range(1000):
+    thread = threading.Thread(target=write, args=(f'k{number}',))
+    thread.start()
+    thread.join()
+    k.close()
+"""
 BIG = "k = open('k', 'w'); k.write('half' * 1_000_000); k.flush()"
 
 
@@ -284,10 +297,17 @@ def _wait_for_end_of(reader: int) -> None:
         assert pipe.read() == b""
 
 
-def test_a_plain_close_while_somebody_else_is_being_killed(pipeline: Path, make_mount: MakeMount) -> None:
-    """The thread that opened it has ended, as in a pool of threads; and one that has nothing to do with it dies."""
-    elsewhere = make_mount()
-    (elsewhere.run / "r").mkdir()
+def test_a_plain_close_while_somebody_else_is_being_killed(make_mount: MakeMount) -> None:
+    """The thread that opened it has ended, as in a pool of threads; and one that has nothing to do with it dies.
+
+    On one processor: then the thread that opened it is often still ending, and the one that closes it on its way.
+    """
+    mounted, elsewhere = make_mount(), make_mount()
+    for thread in os.listdir(f"/proc/{mounted.pid}/task"):
+        os.sched_setaffinity(int(thread), {0})
+    run = mounted.run / "r"
+    for directory in (run, elsewhere.run / "r"):
+        directory.mkdir()
     victim = start_python(
         "import sys, time; k = open(sys.argv[1], 'w'); k.write('half'); k.flush(); print(flush=True); time.sleep(600)",
         elsewhere.run / "r" / "k",
@@ -299,8 +319,8 @@ def test_a_plain_close_while_somebody_else_is_being_killed(pipeline: Path, make_
         victim.kill()
         statm = Path(f"/proc/{victim.pid}/statm")
         wait_until(lambda: life_of(statm.read_bytes().split()) is Life.EXITING)
-        assert run_python(f"{OPEN_IN_A_THREAD}\nk.close()", pipeline) == 0
-        assert value(pipeline) == "half"
+        assert run_python(MANY_CLOSED_IN_TURN, run) == 0
+        assert {name: (run / name).read_text() for name in listed(run)} == {f"k{n}": "half" for n in range(1000)}
     finally:
         os.kill(elsewhere.pid, signal.SIGCONT)
         victim.communicate()

@@ -21,6 +21,7 @@ from fusefs.closers import Closers, Closing
 from fusefs.mountinfo import parse_line
 from fusefs.openers import Life, Openers, life_of
 from fusefs.openfiles import holds
+from fusefs.tasks import Processes
 from tests.fuzz.targets.journal import framed
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,7 @@ def test_a_process_of_many_threads_holds_up_nobody_for_long(monkeypatch: pytest.
         thread.start()
     try:
         assert not Openers().nobody_exits(os.getpid())
-        assert trio.run(Closers(60).closing, os.getpid(), False, set[int]) is Closing.PLAIN
+        assert trio.run(Closers(60).closing, Processes().opener(os.getpid()), False, set[int]) is Closing.PLAIN
     finally:
         ended.set()
         for thread in threads:

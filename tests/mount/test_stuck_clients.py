@@ -16,6 +16,7 @@ from fusefs.closers import Closers, Closing
 from fusefs.mountapi import device_of
 from fusefs.openers import Life, life_of
 from fusefs.openfiles import holds
+from fusefs.tasks import Processes
 from tests.conftest import MakeMount
 from tests.support import gated
 from tests.support.gated import Gated, gated_mount
@@ -167,7 +168,7 @@ def test_a_client_inside_execve(make_mount: MakeMount) -> None:
             assert time.monotonic() - begun < SOON
             closers = Closers(60)
             for again in (False, True):
-                assert trio.run(closers.closing, os.getpid(), again, set[int]) is Closing.PLAIN
+                assert trio.run(closers.closing, Processes().opener(os.getpid()), again, set[int]) is Closing.PLAIN
             assert closers._searches.borrowed_tokens == 0, "a thread waits for it"
         finally:
             os.kill(store.pid, signal.SIGCONT)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from fusefs.closers import Closers, Closing
+from fusefs.tasks import Opener, Processes
 
 SECONDS = 2.0
 """For how long a FLUSH may wait here."""
@@ -27,20 +28,25 @@ def family() -> Iterator[None]:
         thread.join()
 
 
+@pytest.fixture
+def opener() -> Opener:
+    return Processes().opener(os.getpid())
+
+
 @pytest.mark.trio
-async def test_threads_that_wait_elsewhere(family: None) -> None:
+async def test_threads_that_wait_elsewhere(family: None, opener: Opener) -> None:
     """It needs none of the threads that everything else shares."""
     limiter = trio.to_thread.current_default_thread_limiter()
     for number in range(int(limiter.total_tokens)):
         limiter.acquire_on_behalf_of_nowait(number)
     with trio.fail_after(30):
-        assert await Closers(SECONDS).closing(os.getpid(), False, set) is Closing.PLAIN
-        assert await Closers(SECONDS).closing(os.getpid(), True, set) is Closing.PLAIN
+        assert await Closers(SECONDS).closing(opener, False, set) is Closing.PLAIN
+        assert await Closers(SECONDS).closing(opener, True, set) is Closing.PLAIN
 
 
 @pytest.mark.trio
 @pytest.mark.parametrize("what", ["_search", "_all_go_on"])
-async def test_threads_that_wait_here(family: None, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_threads_that_wait_here(family: None, opener: Opener, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many these are, a FLUSH is answered in time, and the others have theirs."""
     ended = threading.Event()
     monkeypatch.setattr(f"fusefs.closers.{what}", lambda *_: ended.wait())
@@ -48,7 +54,7 @@ async def test_threads_that_wait_here(family: None, what: str, monkeypatch: pyte
     answers = []
 
     async def close() -> None:
-        answers.append(await closers.closing(os.getpid(), again, set))
+        answers.append(await closers.closing(opener, again, set))
 
     try:
         begun = trio.current_time()
@@ -61,6 +67,6 @@ async def test_threads_that_wait_here(family: None, what: str, monkeypatch: pyte
         waiting = closers._searches if again else closers._looks
         assert waiting.borrowed_tokens == waiting.total_tokens
         if again:
-            assert await closers.closing(os.getpid(), False, set) is Closing.PLAIN
+            assert await closers.closing(opener, False, set) is Closing.PLAIN
     finally:
         ended.set()
