@@ -35,6 +35,10 @@ class Log:
         self._path = database.path
         self._fd = -1
         self._opening = threading.Lock()
+        self._syncing = threading.Lock()
+        self._syncs_begun = 0
+        self._synced = 0
+        """The last of them that succeeded."""
         self._pages = 0
         self._looked_at = 0
         """How long it was when the disk was last found to have room for it."""
@@ -58,13 +62,20 @@ class Log:
     def sync(self) -> None:
         """Return once everything committed survives a power cut. Waits for the disk. Raises StoreError.
 
-        One fdatasync of the log is enough: what a checkpoint took out of the log, it synced into the database.
+        One fdatasync of the log is enough: what a checkpoint took out of the log, it synced into the database. One at
+        a time: the kernel tells one of those who wait of an error, and what it dropped then has to be written again.
         """
         if self._path is None:
             return
-        with self._errors():
-            self._mend()
-            os.fdatasync(self._file())
+        begun = self._syncs_begun
+        with self._syncing:
+            if self._synced > begun:
+                return  # by one that began after we came
+            self._syncs_begun += 1
+            with self._errors():
+                self._mend()
+                os.fdatasync(self._file())
+            self._synced = self._syncs_begun
 
     def checkpoint_due(self) -> bool:
         """Whether it has grown enough to be written back, or so far that the disk may not hold it twice."""

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,70 @@ def test_the_log_is_written_again(stores: Stores, monkeypatch: pytest.MonkeyPatc
             again()
             assert not written  # once is enough
     assert value(store, APP, b"k") == b"value"
+
+
+def test_two_sync_the_log_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells the error to one of them: the other has it written again, and does not take it for synced."""
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    real, calls, told = os.fdatasync, list[str](), dict[str, bool]()
+    both = threading.Barrier(2, timeout=10)
+
+    def fdatasync(fd: int) -> None:
+        calls.append("sync")
+        if len(calls) == 1:
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)  # the other is there, unless it is made to wait
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        real(fd)
+
+    def pwrite(*call: Any, real: Any = os.pwrite) -> int:
+        calls.append("write")
+        return int(real(*call))
+
+    def sync(name: str) -> None:
+        try:
+            store.sync()
+            told[name] = True
+        except InternalError:
+            told[name] = False
+
+    store.put_object(APP, b"k", b"value")
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    threads = [threading.Thread(target=sync, args=(name,)) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told.values()) == [False, True]
+    assert calls[:2] == ["sync", "write"], "it was told of as synced without having been written again"
+
+
+def test_who_comes_while_others_wait_need_not_sync_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stores.open()
+    store.create_pipeline(APP.name)
+    real, calls, begun, go_on = os.fdatasync, list[int](), threading.Event(), threading.Event()
+
+    def fdatasync(fd: int) -> None:
+        calls.append(fd)
+        begun.set()
+        go_on.wait(10)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    threads = [threading.Thread(target=store.sync) for _ in range(8)]
+    threads[0].start()
+    begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.2)  # they wait
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 2, "the one under way, and one for all who came meanwhile"
 
 
 def test_whatever_was_in_the_data_file_then_is_refused(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
