@@ -4,8 +4,8 @@ import logging
 
 from engine.catalog import lifetimes
 from engine.catalog.puts import How
-from engine.errors import StoreError
-from engine.model import Kind
+from engine.errors import IsDirectoryError, StoreError
+from engine.model import Kind, Node
 from engine.publishing import Published
 from fusefs.copies import PrivateCopy
 from fusefs.durability import sync
@@ -70,7 +70,10 @@ class Publication:
         Raises StoreError.
         """
         writers = handle.writers
-        takes_place = writers.base is None or self._is_gone(writers)
+        present = self._present(writers)
+        if present is not None and present.kind == Kind.DIRECTORY:
+            raise IsDirectoryError("a directory has the name by now")
+        takes_place = present is None or present.kind != Kind.OBJECT
         if takes_place:
             # The name is new, or has lost the object that it stood for: others may have to make way.
             self._state.kernel.drop_directory(writers.parent)
@@ -81,11 +84,11 @@ class Publication:
             writers.entry_cached = False
             await self._state.kernel.drop((writers.parent, writers.name, writers.ino))
 
-    def _is_gone(self, writers: Writers) -> bool:
-        """Whether a name stands for no object now, which another process may have seen to some milliseconds ago."""
-        self._state.store.database.writes.read_anew()
-        node = self._state.store.tree.child(writers.parent, writers.name)
-        return node is None or node.kind != Kind.OBJECT
+    def _present(self, writers: Writers) -> Node | None:
+        """What a name stands for now: what it stood for, another process may have taken away some milliseconds ago."""
+        if writers.base is not None:
+            self._state.store.database.writes.read_anew()
+        return self._state.store.tree.child(writers.parent, writers.name)
 
     def leave_unfinished(self, handle: WriteHandle) -> None:
         """At FLUSH, by a signal that killed the closer: what was written up to here is not to come true by a crash."""

@@ -1,5 +1,6 @@
 """What another process has just taken away, while some write it: who opens it now begins anew."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.conftest import MakeMount
 from tests.support.disks import sync
 from tests.support.mounting import MountedStore
 from tests.support.processes import Other
+from tests.support.shared_mount import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mount
@@ -79,6 +81,28 @@ def test_a_put_of_a_name_that_was_taken_anew(pipeline: Path, anew: str, end: str
         other(end)
         assert key.read_bytes() == b"put"
         assert stat.S_ISREG(os.lstat(key).st_mode)
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.parametrize("closed_before", [False, True])
+@pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
+def test_a_directory_has_the_name(pipeline: Path, other: Other, was_there: bool, closed_before: bool, end: str) -> None:
+    """Whoever closes is told that there is no place for it any more, and the directory is as it was."""
+    key, directory = pipeline / "k", pipeline / "d"
+    if was_there:
+        key.write_text("old")
+    (directory / "below").mkdir(parents=True)
+    other("k = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC); os.write(k, b'put')", path=key)
+    if closed_before:
+        other("os.close(os.dup(k))")
+    if was_there:
+        key.unlink()
+    directory.rename(key)
+    with refused(errno.EISDIR):
+        other(end)
+    with refused(errno.EISDIR, errno.EBADF):
+        other("os.close(k)")
+    assert os.listdir(key) == ["below"]
 
 
 @pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])

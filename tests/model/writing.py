@@ -229,10 +229,14 @@ class Writing(Holding):
 
     def _flush(self, copy: Copy) -> int:
         as_kept = copy.prepared and copy.kept is not None and copy.kept.note == copy.file.note
-        if copy.refused or as_kept or not copy.changed or copy.place is None:
+        if copy.refused or not copy.changed or copy.place is None:
             return copy.refused
-        if self.path_of(copy.place[0]) is None:
+        if isinstance(self.at(copy.place), Directory):
+            copy.refused = errno.EISDIR
+        elif self.path_of(copy.place[0]) is None:
             copy.refused = errno.ENOENT
+        elif as_kept:
+            return 0
         elif self.may_clash(copy) and self.choose():
             copy.refused = errno.EEXIST
         else:
