@@ -65,7 +65,7 @@ class EngineAdapter(EngineFiles):
 
     def unlink(self, process: str, path: Path) -> None:
         parent, name = self.parent(path), path[-1]
-        own = self.attached(process, parent, name)
+        own = self.written(process, parent, name)
         if self.store.tree.child(parent, name) is not None or not own:
             self.note(self.store.tree.remove(parent, name)[1])
         for private in own:

@@ -8,9 +8,10 @@ import errno
 from dataclasses import dataclass
 
 from engine import Effects, Store
+from engine.catalog import lifetimes
 from engine.catalog.puts import How, Put
 from engine.drafts import SMALL_BYTES, Draft
-from engine.errors import NotDirectoryError, NotFoundError, QuotaError, StoreError
+from engine.errors import IsDirectoryError, NotDirectoryError, NotFoundError, QuotaError, StoreError
 from engine.model import ROOT_INO, Kind, Node
 from fusefs.errnos import errno_of
 from tests.model.copies import MODES
@@ -95,17 +96,20 @@ class EngineFiles:
         return node.ino
 
     def creating(self, process: str | None, parent: int, name: bytes) -> list[Private]:
-        return [found for found in self.attached(process, parent, name) if found.number in self._new]
+        return [found for found in self.written(process, parent, name) if found.number in self._new]
 
     def attached(self, process: str | None, parent: int, name: bytes) -> list[Private]:
         """What is open for writing under a name, and goes where it goes."""
+        return [found for found in self.written(process, parent, name) if found.number not in self._detached]
+
+    def written(self, process: str | None, parent: int, name: bytes) -> list[Private]:
+        """What is open for writing under a name."""
         found = [
             opened.private
             for who, opened in self.open_files.values()
             if opened.private is not None
             and not opened.peeks
             and not opened.private.unlinked
-            and opened.private.number not in self._detached
             and process in (None, who)
             and (opened.private.put.parent, opened.private.put.name) == (parent, name)
         ]
@@ -271,16 +275,25 @@ class EngineFiles:
     def _flush(self, private: Private) -> int:
         note = self._notes.get(private.number)
         as_kept = private.prepared and private.put.xattrs == note
-        if private.failed or as_kept or not private.changed or private.unlinked:
+        if private.failed or not private.changed or private.unlinked:
             return private.failed
         try:
+            self._require_place(private.put)
+            if as_kept:
+                return 0
             private.put.xattrs = note
             self.store.publisher.prepare(private.put, private.draft, private.number)
-        except (NotFoundError, QuotaError) as error:
+        except (IsDirectoryError, NotFoundError, QuotaError) as error:
             self._spoil(private, errno_of(error))
             return private.failed
         private.prepared = private.has_intent = True
         return 0
+
+    def _require_place(self, put: Put) -> None:
+        lifetimes.require_home(self.store.database, put.parent)
+        present = self.store.tree.child(put.parent, put.name)
+        if present is not None and present.kind == Kind.DIRECTORY:
+            raise IsDirectoryError("a directory has the name by now")
 
     def _finish(self, private: Private) -> None:
         if private.changed and not private.unlinked and not private.failed:
