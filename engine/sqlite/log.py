@@ -99,7 +99,8 @@ class Log:
         # Somebody reads from the log, or the disk is full: what is left of it stays for the next time.
         with suppress(UnavailableError, OutOfSpaceError), self._errors():
             # What the database takes in may be half there after a power cut, and then only the log has it whole.
-            self._mend()
+            with self._syncing:
+                self._mend()
             with closing(open_file(self._path, apsw.SQLITE_OPEN_READWRITE)) as connection:
                 try:
                     self._write_back(connection, finish)
@@ -123,16 +124,20 @@ class Log:
     def _mend(self) -> None:
         """Write all of it again where a sync of it may have failed: another one would succeed, and mean nothing.
 
-        Raises OSError and StoreError.
+        For one at a time (see `sync`). Raises OSError and StoreError.
         """
         if not self._suspect or self._database.read_only:
             return
         fd, offset = self._file(), 0
         with self._database.write():  # nobody else writes to it meanwhile
-            while block := os.pread(fd, _COPY_BYTES, offset):
-                offset += os.pwrite(fd, block, offset)
-            os.fdatasync(fd)
-            self._suspect = False
+            self._suspect = False  # from here on anybody may find out anew
+            try:
+                while block := os.pread(fd, _COPY_BYTES, offset):
+                    offset += os.pwrite(fd, block, offset)
+                os.fdatasync(fd)
+            except BaseException:
+                self._suspect = True
+                raise
 
     def _file(self) -> int:
         """Raises OSError."""
@@ -158,7 +163,7 @@ class Log:
     def finish(self) -> None:
         """What can be done before the last connection is closed, and writes it back."""
         if self._path is not None:
-            with suppress(OSError, StoreError):
+            with suppress(OSError, StoreError), self._syncing:
                 self._mend()
 
     def leave(self) -> None:
