@@ -26,13 +26,18 @@ def test_everything_at_once() -> None:
     assert figures["per_process"]["min"] > 0
 
 
+OF_OPENERS = 3 * 64
+"""See fusefs.openers."""
+
+
 def test_ten_thousand_files_open_at_once(make_mount: MakeMount) -> None:
     """The daemon has no descriptor for an open file, and forgets them all."""
     store = make_mount()
     (store.run / "r").mkdir()
     before = usage(store.pid)
     hold_open(store.run / "r", 10_000)
-    wait_until(lambda: usage(store.pid).descriptors < before.descriptors + 50)
+    # It keeps some for the processes that opened files lately, as many as the tests before have left us children.
+    wait_until(lambda: usage(store.pid).descriptors < before.descriptors + 50 + OF_OPENERS)
     assert usage(store.pid).memory < before.memory + 64 * 1024 * 1024
 
 
