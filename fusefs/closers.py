@@ -118,28 +118,44 @@ def _all_go_on(opener: int) -> bool:
 
 def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
     """Find out who closes. In a thread of its own: this may wait for processes that wait for us."""
-    until = time.monotonic() + _ASLEEP_WITHIN_S
-    while (found := _look(opener, life, elsewhere, patient=time.monotonic() < until)) is None:
-        time.sleep(_AGAIN_S)
-    return found
-
-
-def _look(opener: int, life: Life, elsewhere: set[int], *, patient: bool) -> Closing | None:
-    """As `_search`, at this moment; None where somebody runs who may be on the way to wait for us, if `patient`."""
     task = _task(opener) if life is Life.EXITING else None
     if task is not None and task.closing:
         return Closing.KILLED if task.signal else Closing.PLAIN
     alive = opener if life is Life.ALIVE else 0
-    family = list(_family(opener)) if alive else []
+    family = [alive, *_family(opener)] if alive else []
     leaving = _leaving(family)
     if leaving:
         return _judge(alive, leaving)
-    calls = {_call(pid) for pid in (alive, *family)} if alive else set()
-    if calls & _CLOSING_CALLS:
+    running = list[int]()
+    if _one_closes(family, running):
         return Closing.PLAIN
-    if patient and _RUNNING in calls:
-        return None
-    return _judge(alive, _leaving(pid for pid in _everybody() if pid not in elsewhere))
+    found = _judge(alive, _leaving(pid for pid in _everybody() if pid not in elsewhere))
+    if found is not Closing.PLAIN and _one_closes_soon(running):
+        return Closing.PLAIN
+    return found
+
+
+def _one_closes(pids: Iterable[int], running: list[int]) -> bool:
+    """Whether a thread waits in a system call that closes something; adds those that run, up to where one does."""
+    for pid in pids:
+        call = _call(pid)
+        if call in _CLOSING_CALLS:
+            return True
+        if call == _RUNNING:
+            running.append(pid)
+    return False
+
+
+def _one_closes_soon(running: list[int]) -> bool:
+    """Whether one of these is on its way from its request to where it waits for us."""
+    until = time.monotonic() + _ASLEEP_WITHIN_S
+    while running and time.monotonic() < until:
+        time.sleep(_AGAIN_S)
+        still: list[int] = []
+        if _one_closes(running, still):
+            return True
+        running = still
+    return False
 
 
 def _judge(opener: int, leaving: dict[int, int]) -> Closing:
