@@ -48,7 +48,7 @@ def _holds(pid: int, inos: Collection[int], for_writing: bool, connection: int |
 
 
 def _is_one_of(path: str, inos: Collection[int], connection: int | None) -> bool:
-    """Whether a link in /proc/PID/fd stands for one of these inodes; not where it was closed just now.
+    """Whether a link in /proc/PID/fd stands for one of these inodes; not where it was closed just now. Raises OSError.
 
     /proc/PID/fdinfo tells more, but asks the file what else there is to tell: an epoll waits there for whoever has
     it locked, who may be waiting for us. A descriptor of our own with O_PATH stands for the same inode, and for no file
@@ -56,13 +56,11 @@ def _is_one_of(path: str, inos: Collection[int], connection: int | None) -> bool
     """
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
     try:
         # Which filesystem it is on is asked of the inode: a table of mounts is as long as whoever made it likes.
         return ino_in(fdinfo(fd)) in inos and (connection is None or device_of(fd) == (0, connection))
-    except OSError:
-        return False
     finally:
         os.close(fd)
 
