@@ -8,7 +8,8 @@ from fusefs.callers import Caller
 from fusefs.closers import Closing
 from fusefs.copies import PrivateCopy
 from fusefs.listings import DirectoryHandle
-from fusefs.openings import Opened, Openings
+from fusefs.opened import Opened
+from fusefs.openings import Openings
 from fusefs.tasks import Opener
 from fusefs.writers import Writers
 
@@ -48,6 +49,7 @@ class WriteHandle(Opened):
     def note_close(self, closing: Closing) -> None:
         """One of its descriptors was closed."""
         self.closed_before = True
+        self.writers.openings.note_closed()
         self.closing = closing
         self.killed = self.killed or closing is Closing.KILLED
 

@@ -173,7 +173,7 @@ class Namespace:
         self._require_own(caller.uid, (parent, name))
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
-        held = self._state.writers.held(parent, name, caller.pid)
+        held = [*self._state.writers.held(parent, name, caller.pid)]
         own = [(writers, {*writers.openings.copies_of(caller.pid)}) for writers in held]
         removed = self._remove_published(parent, name, pending=bool(held))
         try:
@@ -211,7 +211,7 @@ class Namespace:
                 self._state.writers.give_up(writers, copy)
             writers.openings.note_removed(copies)
             if copies == {*writers.openings.copies}:
-                self._state.writers.detach(writers)
+                self._state.writers.give_name_up(writers)
 
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, caller: Caller, *, replace: bool
@@ -225,7 +225,7 @@ class Namespace:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
-        writers = next(iter(self._state.writers.held(parent, name, caller.pid)), None)
+        writers = next(self._state.writers.held(parent, name, caller.pid), None)
         if writers is not None and self._tree.child(parent, name) is None:
             await self._rename_pending(writers, new_parent, new_name, caller.pid, replace=replace)
             return

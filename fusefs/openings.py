@@ -7,62 +7,19 @@ of them only.
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 
-from fusefs.callers import START_KNOWN_TO_S, ancestry, identity_of, started_at
+from fusefs.callers import ancestry, identity_of, started_at
 from fusefs.copies import PrivateCopy
 from fusefs.glances import in_time
+from fusefs.opened import InOrder, Opened, first_written, inherited, some, written
 from fusefs.openfiles import holds
 from fusefs.tasks import TAKEN_FOR_KNOWN_S, Opener, Task, since_boot
 
 _SHOWN = 8
+_FOUND_AT_MOST = 1000
 _LOOKED_AT_S = 0.01
 """For how long the processes are looked at that opened a file: some 30 us for each."""
-
-
-class Opened:
-    """A file of a private inode that is open."""
-
-    def __init__(self, by: Opener, copy: PrivateCopy | None) -> None:
-        self.by = by
-        self.copy = copy
-        """What it stands for; None for a value that is published, and may be read by this inode."""
-        self.closed_before = False
-        """Whether one of its descriptors was closed already: then who opened it may have none of the others."""
-
-
-_InOrder = dict[Opened, None]
-"""Files in the order in which they were opened."""
-
-
-def written(files: Iterable[Opened]) -> list[PrivateCopy]:
-    """The copies that somebody is writing, of what these files stand for; each as often as it is open."""
-    return [file.copy for file in files if file.copy is not None and file.copy.holders]
-
-
-def _first_written(files: Iterable[Opened]) -> PrivateCopy | None:
-    return next((file.copy for file in files if file.copy is not None and file.copy.holders), None)
-
-
-def _some(files: Iterator[Opened]) -> Iterator[Opened] | None:
-    """The same files; None where there are none."""
-    for first in files:
-        return chain([first], files)
-    return None
-
-
-def _inherited(files: Iterator[Opened], heir: int) -> Iterator[Opened]:
-    """Those that the parent of a process had opened when it started that; all where that is unknown.
-
-    Who was adopted by a process has nothing of what that opens. As far as it can be told: what was opened in the same
-    hundredth of a second is taken for inherited.
-    """
-    some = _some(files)
-    if some is None:
-        return files
-    # In a thread: /proc/PID/stat waits for a process inside execve(2), which may be waiting for us.
-    began = in_time(heir, lambda: started_at(heir), otherwise=0.0)
-    return (file for file in some if not began or file.by.at < began + START_KNOWN_TO_S)
 
 
 def _began(processes: Collection[Task]) -> dict[Task, float]:
@@ -83,9 +40,9 @@ class Openings(Collection[Opened]):
         """`connection`: the minor number of the mount's device; other filesystems have files of the same numbers."""
         self._ino = ino
         self._connection = connection
-        self._files: _InOrder = {}
-        self._by_thread: dict[int, _InOrder] = {}
-        self._by_process: dict[int, _InOrder] = {}
+        self._files: InOrder = {}
+        self._by_thread: dict[int, InOrder] = {}
+        self._by_process: dict[int, InOrder] = {}
         self._identities: Counter[object] = Counter()
         """How often each copy is open, by its identity; None for what is published."""
         self._some_removed = False
@@ -97,6 +54,8 @@ class Openings(Collection[Opened]):
         """
         self.parted = False
         """Others have the same private inode and another name, or had (see fusefs.parting)."""
+        self._open_in: set[int] = set()
+        """The identities of threads that were found to have it open: until somebody closes it, they have."""
         self._known_until: dict[int, float] = {}
         """Up to when a number is known to be that of the thread or process which opened all these."""
 
@@ -120,6 +79,7 @@ class Openings(Collection[Opened]):
     def remove(self, file: Opened) -> None:
         """A file is closed, or is among other openings from now on."""
         del self._files[file]
+        self.note_closed()
         for numbered, task in ((self._by_thread, file.by.thread), (self._by_process, file.by.process)):
             files = numbered[task.number]
             del files[file]
@@ -139,7 +99,7 @@ class Openings(Collection[Opened]):
     def beside(self) -> "Openings":
         """Those of others who have the same inode and part from these; none yet."""
         parted = Openings(self._ino, self._connection)
-        parted._shown.extend(self._shown)
+        parted._shown = self._shown  # /proc shows for all of them what was shown last for any
         parted.parted = self.parted = True
         return parted
 
@@ -199,22 +159,20 @@ class Openings(Collection[Opened]):
 
     def _last_of_process(self, process: int, heir: int = 0) -> Iterator[Opened]:
         files = self._opened_by(process, self._by_process, lambda opener: opener.process)
-        return _inherited(files, heir) if heir else files
+        return inherited(files, heir) if heir else files
 
     def _last_of_family(self, thread: int) -> Iterator[Opened]:
         for process, heir in ancestry(thread):
-            some = _some(self._last_of_process(process, heir))
-            if some is not None:
-                return some
+            found = some(self._last_of_process(process, heir))
+            if found is not None:
+                return found
         return iter(())
 
     def _last_files_of(self, pid: int) -> Iterator[Opened]:
         """As `files_of`, where they are several."""
-        return _some(self._last_of_family(pid)) or reversed(self.left_to(pid))
+        return some(self._last_of_family(pid)) or reversed(self.left_to(pid))
 
-    def _opened_by(
-        self, number: int, numbered: dict[int, _InOrder], part: Callable[[Opener], Task]
-    ) -> Iterator[Opened]:
+    def _opened_by(self, number: int, numbered: dict[int, InOrder], part: Callable[[Opener], Task]) -> Iterator[Opened]:
         files = numbered.get(number)
         if not files:
             return iter(())
@@ -247,10 +205,25 @@ class Openings(Collection[Opened]):
 
     def held_copy(self, pid: int) -> PrivateCopy | None:
         """What the caller's process writes to the name, which it has not removed."""
-        copy = self.own_copy(pid) if self._is_open_in(pid) else None
-        return None if copy is None or copy.unlinked else copy
+        copy = self.own_copy(pid)
+        return None if copy is None or copy.unlinked or not self._is_open_in(pid) else copy
+
+    def note_closed(self) -> None:
+        """A descriptor of one of these was closed."""
+        self._open_in.clear()
 
     def _is_open_in(self, pid: int) -> bool:
+        identity = identity_of(pid) if pid else 0
+        if identity and identity in self._open_in:
+            return True
+        found = self._look_for(pid)
+        if found and identity:
+            if len(self._open_in) >= _FOUND_AT_MOST:
+                self._open_in.clear()
+            self._open_in.add(identity)
+        return found
+
+    def _look_for(self, pid: int) -> bool:
         # A number that is shown for a published object as well is that of readers, too.
         inos = {self._ino, *self._shown}
         opened = False
@@ -289,5 +262,5 @@ class Openings(Collection[Opened]):
     def own_copy(self, pid: int) -> PrivateCopy | None:
         """The one of `copies_of` that a thread works on: the last one that it opened itself, or else of all."""
         if self._is_one:
-            return _first_written(islice(reversed(self._files), 1))
-        return _first_written(self._last_of(pid)) or _first_written(self._last_files_of(pid))
+            return first_written(islice(reversed(self._files), 1))
+        return first_written(self._last_of(pid)) or first_written(self._last_files_of(pid))

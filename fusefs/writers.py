@@ -12,10 +12,13 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
+import trio
+
 from engine.catalog.puts import How, Put
 from engine.model import Attributes, Node
 from fusefs.copies import File, PrivateCopy
-from fusefs.openings import Opened, Openings, written
+from fusefs.opened import Opened, written
+from fusefs.openings import Openings
 
 EXPECTED_S = 10.0
 """How long we wait for a process that was told to look the name up again to open it for writing."""
@@ -54,6 +57,8 @@ class Writers:
     """The inode stands for several files, or stood: what the kernel checked may be another than the one it is about."""
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
+    forgetting: list[trio.Event] = field(default_factory=list)
+    """What tells when the kernel has dropped it."""
 
     def expect(self, pid: int, *, truncates: bool = False) -> None:
         self.expected[pid] = time.monotonic() + EXPECTED_S

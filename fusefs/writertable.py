@@ -1,6 +1,7 @@
 """All names that are being written in one mount, and the threads that are about to write."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -15,6 +16,8 @@ from fusefs.openings import Openings
 from fusefs.writers import Writers
 
 _REPEATED_S = 1.0
+_LOOKED_AT_S = 0.05
+"""For how long those are looked at who may have a name open: nobody is served meanwhile."""
 
 
 class WriterTable:
@@ -39,11 +42,18 @@ class WriterTable:
         """All who are going to put a name: the kernel is not to keep what it stands for now."""
         return self._living.get((parent, name), [])
 
-    def held(self, parent: int, name: bytes, pid: int) -> list[Writers]:
-        """Those who are going to put a name in whom a thread's process has it open; first who is found by it."""
+    def held(self, parent: int, name: bytes, pid: int) -> Iterator[Writers]:
+        """Those who are going to put a name in whom a thread's process has it open; first who is found by it.
+
+        As many as can be looked at in time.
+        """
         found = self.at(parent, name)
-        others = (writers for writers in self.all_at(parent, name) if writers is not found)
-        return [each for each in (found, *others) if each is not None and each.openings.held_by(pid)]
+        until = time.monotonic() + _LOOKED_AT_S
+        for each in ([] if found is None else [found]) + [one for one in self.all_at(parent, name) if one is not found]:
+            if each.openings.held_by(pid):
+                yield each
+            if time.monotonic() > until:
+                return
 
     def of(self, ino: int, pid: int = 0) -> Writers | None:
         """The writers who have a private inode; those whom the thread `pid` has to do with, where they have parted."""
@@ -187,6 +197,12 @@ class WriterTable:
         if copy.how is How.APPEND and not copy.unlinked and not copy.apart:
             copy.behind = writers.base
             self.hold(copy, 0 if writers.base is None else writers.base.content)
+
+    def give_name_up(self, writers: Writers) -> None:
+        """They put it no more. Who is about to open it for them does, and is not to be taken from those who put it."""
+        self.detach(writers)
+        if not writers.expected:
+            self._remove(writers)
 
     def detach(self, writers: Writers) -> None:
         """Let the name go, and keep the inode for those who have it open."""

@@ -128,3 +128,19 @@ def test_a_child_renames_what_its_parent_opened(pipeline: Path, both: tuple[Othe
     for process, value in zip(both, (b"one", b"other"), strict=True):
         process("os.close(k)")
         assert (pipeline / "k").read_bytes()[-len(value) :] == value
+
+
+@pytest.mark.parametrize(
+    ("what", "left"), [("path.stat()", ["k", "l"]), ("path.unlink()", ["l"]), ("path.rename(elsewhere)", ["l", "m"])]
+)
+def test_who_stays_finds_its_own_by_its_name(
+    pipeline: Path, both: tuple[Other, Other], what: str, left: list[str]
+) -> None:
+    """Also when a descriptor of it was closed, so that it has to be looked for, and another was shown since."""
+    stayer, mover = both
+    stayer("os.close(os.dup(k))")
+    mover("os.rename(path, to); os.fstat(k)")
+    stayer(what, elsewhere=pipeline / "m")
+    for process in both:
+        process("os.close(k)")
+    assert listed(pipeline) == left

@@ -12,8 +12,8 @@ from engine import ScopeName, open_store
 from engine.config import ObjectStoreSettings
 from fusefs import callers
 from fusefs.callers import Caller, identity_of
+from fusefs.opened import Opened
 from fusefs.opening import Opening
-from fusefs.openings import Opened
 from fusefs.state import MountState
 from fusefs.writers import Writers
 from tests.support.numbers import with_number

@@ -270,3 +270,27 @@ def test_a_mount_of_stopped_clients_can_be_ended(store: MountedStore) -> None:
         store.wait()
     store.mount()
     assert not (store.pipeline / "p/k").exists()
+
+
+def test_a_name_that_was_removed_very_often(make_mount: MakeMount) -> None:
+    """By a process that has all of these open still, and closed a duplicate of each: nobody looks for them any more."""
+    store = make_mount(request_timeout=10)
+    path = store.run / "r" / "k"
+    path.parent.mkdir()
+    with Other() as client:
+        client("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000)); fds = []")
+        client(
+            """
+for _ in range(2000):
+    fds.append(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL))
+    os.unlink(path)
+for fd in fds:
+    os.close(os.dup(fd))
+os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL))
+os.unlink(path)
+""",
+            path=path,
+        )
+        assert os.listdir(path.parent) == []
+        client("for fd in fds: os.close(fd)")
+    assert os.listdir(path.parent) == []
