@@ -86,15 +86,23 @@ class Tree:
         return self._expiring.is_next(ino)
 
     def next_victims(self, parent: int, puts: int = 1) -> list[Node]:
-        """What so many Puts of new names in the directory `parent` would evict, if they came now."""
+        """What so many Puts of new names in the directory `parent` would evict if they came now, the oldest first."""
+        home, number = self._to_be_evicted(parent, puts)
+        if number <= 0:
+            return []
+        return [Node._make(found) for found in self._database.rows(eviction.VICTIMS, (home, 0, number))]
+
+    def last_victim_ns(self, parent: int, puts: int = 1) -> int:
+        """When the last of these was put; 0 where there are none."""
+        home, number = self._to_be_evicted(parent, puts)
+        return eviction.put_ns_of(self._database, home, number) if number > 0 else 0
+
+    def _to_be_evicted(self, parent: int, puts: int) -> tuple[int, int]:
+        """The pipeline that a directory is in, and how many of its objects would have to make way for so many more."""
         home = lifetimes.home(self._database, parent)
-        if home is None or home.kind != ScopeKind.PIPELINE:
-            return []
-        objects, limit = home.objects, home.object_limit
-        if not 0 < limit < objects + puts:
-            return []
-        rows = self._database.rows(eviction.VICTIMS, (home.ino, 0, objects + puts - limit))
-        return [Node._make(found) for found in rows]
+        if home is None or home.kind != ScopeKind.PIPELINE or not home.object_limit:
+            return 0, 0
+        return home.ino, min(home.objects, home.objects + puts - home.object_limit)
 
     def require_possible(self, parent: int, size: int, replaced: int) -> None:
         """Raise QuotaError or StoreFullError where a value of so many bytes cannot fit (see catalog.room)."""

@@ -6,6 +6,8 @@ is released.
 
 from dataclasses import dataclass, field
 
+import trio
+
 from engine.store import Store
 from fusefs.kernel import KernelCache
 
@@ -18,9 +20,12 @@ class _Pipeline:
     """The handles, and whether each takes a place, unless another does so before it."""
     taking: int = 0
     """How many of them do."""
-    covered: int = 0
-    """For how many Puts from now on it is known what they evict."""
     victims: set[int] = field(default_factory=set)
+    """The oldest of its objects."""
+    newest_ns: int = 0
+    """Up to when whatever was put is among these."""
+    forgetting: list[trio.Event] = field(default_factory=list)
+    """What tells when the kernel has forgotten them."""
 
 
 class Coming:
@@ -46,7 +51,7 @@ class Coming:
     async def announce(self, handle: object, scope: int, parent: int, *, takes_place: bool) -> None:
         """A handle is about to put a name in the directory `parent` of the pipeline or run `scope`.
 
-        Has the kernel forget what that may evict; where no directory is locked.
+        Has the kernel forget what that may evict; where no directory is locked. Raises StoreError.
         """
         if self._into.get(handle, scope) != scope:
             self.arrived(handle)  # it goes elsewhere: its name was renamed
@@ -55,18 +60,20 @@ class Coming:
         taken = pipeline.coming.get(handle, False)
         pipeline.coming[handle] = taken or takes_place
         pipeline.taking += takes_place and not taken
-        # One that has a place may have lost it to another by the time that it comes.
-        number = len(pipeline.coming) if pipeline.taking else 0
-        if number > 1 and number <= pipeline.covered:
+        if pipeline.taking:
+            # One that has a place may have lost it to another by the time that it comes.
+            self._look_for_victims(scope, pipeline, parent, len(pipeline.coming))
+        await self._kernel.wait_for(pipeline.forgetting)  # which another may have asked for
+
+    def _look_for_victims(self, scope: int, pipeline: _Pipeline, parent: int, number: int) -> None:
+        if number > 1 and self._store.tree.last_victim_ns(parent, number) <= pipeline.newest_ns:
             return
-        # Twice as many as there are, so that a process which ends with thousands does not ask for all at each.
-        asked = number if number <= 1 else 2 * number
-        victims = self._store.tree.next_victims(parent, asked) if asked else []
+        # More than come, where several do: a process that ends with thousands is not to ask for all at each.
+        victims = self._store.tree.next_victims(parent, number if number == 1 else 2 * number)
         self._replace(scope, pipeline, {victim.ino for victim in victims})
-        pipeline.covered = asked
-        cached = [victim for victim in victims if self._kernel.may_cache(victim.ino)]
-        if cached:
-            await self._kernel.drop(*((victim.parent, victim.name, victim.ino) for victim in cached))
+        pipeline.newest_ns = victims[-1].put_ns if victims else 0
+        cached = [(victim.parent, victim.name, victim.ino) for victim in victims if self._kernel.may_cache(victim.ino)]
+        pipeline.forgetting += self._kernel.ask_to_drop(*cached)
 
     def arrived(self, handle: object) -> None:
         """It has put its name, or does not."""
@@ -75,10 +82,14 @@ class Coming:
             return
         pipeline = self._pipelines[scope]
         pipeline.taking -= pipeline.coming.pop(handle)
-        pipeline.covered -= 1
         if not pipeline.coming:
             self._replace(scope, pipeline, set())
             del self._pipelines[scope]
+
+    def note_returned(self) -> None:
+        """Objects came back that are older than others: they are not among the victims, and may be the first to go."""
+        for pipeline in self._pipelines.values():
+            pipeline.newest_ns = 0
 
     def _replace(self, scope: int, pipeline: _Pipeline, victims: set[int]) -> None:
         for ino in pipeline.victims - victims:

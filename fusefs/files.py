@@ -208,10 +208,7 @@ class Files:
         """Publish what is written so far and make it survive a power cut. Raises StoreError."""
         handle = self._state.handles[number]
         if isinstance(handle, WriteHandle):
-            if handle.copy.changed:
-                await self._publication.uncache(handle)
-            await self._publication.publish_now(handle.writers, handle.copy)
-            self._state.coming.arrived(handle)
+            await self._publication.sync(handle)
         await sync(self._state)
 
     async def release(self, number: int) -> None:

@@ -190,18 +190,29 @@ class KernelCache:
             self._current.discard(ino)
             self.drop_attributes(ino)
 
-    async def drop(self, *entries: tuple[int, bytes, int]) -> None:
-        """Have entries forgotten before this returns, or at least asked for, if their directory is busy for long.
+    def ask_to_drop(self, *entries: tuple[int, bytes, int]) -> list[trio.Event]:
+        """Have entries forgotten soon; each is told by its directory, its name and what that stands for.
 
-        Each is told by its directory, its name and what that stands for. Raises TimedOutError.
+        Returns what `wait_for` waits for.
         """
-        asked = []
-        for parent, name, ino in entries:
+        for _, _, ino in entries:
             self._note_dropped(ino)
-            asked.append(self.drop_name_soon(parent, name))
-        with self._pulse.bounded(), trio.move_on_after(_WAIT_AT_MOST_S):
-            for dropped in asked:
-                await dropped.wait()
+        return [self.drop_name_soon(parent, name) for parent, name, _ in entries]
+
+    async def wait_for(self, asked: list[trio.Event]) -> None:
+        """Return once entries are forgotten, or at least asked for, if their directory is busy for long.
+
+        Takes those out of the list: nobody else waits as long for the same. Raises TimedOutError.
+        """
+        if not asked:
+            return
+        waited = [*asked]
+        try:
+            with self._pulse.bounded(), trio.move_on_after(_WAIT_AT_MOST_S):
+                for dropped in waited:
+                    await dropped.wait()
+        finally:
+            asked[:] = [dropped for dropped in asked if dropped not in waited]
 
 
 def read_further_ahead(connection: int) -> None:

@@ -40,7 +40,7 @@ class Publication:
                 lifetimes.require_home(self._state.store.database, writers.parent)
             else:
                 await self._prepare(handle, copy)
-            await self.uncache(handle)
+            await self._uncache(handle)
         except StoreError as error:
             # The writer is told now, so it is not to be published later.
             self.spoil(writers, copy, error)
@@ -64,7 +64,14 @@ class Publication:
         if self._state.store.syncs_closes:
             await sync(self._state)
 
-    async def uncache(self, handle: WriteHandle) -> None:
+    async def sync(self, handle: WriteHandle) -> None:
+        """At fsync: publish what is written so far. Raises StoreError."""
+        if self._is_to_be_put(handle.copy):
+            await self._uncache(handle)
+            await self.publish_now(handle.writers, handle.copy)
+            self._state.coming.arrived(handle)
+
+    async def _uncache(self, handle: WriteHandle) -> None:
         """Have the kernel forget all that a Put is about to change, before it happens; where no directory is locked.
 
         Raises StoreError.
@@ -82,7 +89,8 @@ class Publication:
             await self._state.coming.announce(handle, home.ino, writers.parent, takes_place=takes_place)
         if writers.entry_cached:
             writers.entry_cached = False
-            await self._state.kernel.drop((writers.parent, writers.name, writers.ino))
+            writers.forgetting = self._state.kernel.ask_to_drop((writers.parent, writers.name, writers.ino))
+        await self._state.kernel.wait_for(writers.forgetting)  # which another may have asked for
 
     def _present(self, writers: Writers) -> Node | None:
         """What a name stands for now: what it stood for, another process may have taken away some milliseconds ago."""

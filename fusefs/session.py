@@ -220,6 +220,7 @@ async def _hear_news(state: MountState) -> None:
 async def _tell_kernel(state: MountState) -> None:
     state.max_object_size = state.store.max_object_size
     state.store.tree.note_change()
+    state.coming.note_returned()
     while news := state.store.upkeep.news(_NEWS_AT_ONCE):
         for item in news:
             state.hear(item)

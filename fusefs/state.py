@@ -288,6 +288,8 @@ class MountState:
                 self.retire(gone.node)
             self.note_gone(gone.parent, gone.name)
             self.kernel.drop_soon(gone)
+        if effects.restored:
+            self.coming.note_returned()
         for gone in effects.expired:
             self._sweep(gone.parent, gone.name, gone.ino)
             self.sweep_now.set()

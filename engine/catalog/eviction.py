@@ -19,6 +19,7 @@ KEEP_DISPLACED_NS = 10 * 60 * 1_000_000_000
 """How long an evicted object can come back."""
 
 VICTIMS = f"SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1 AND ino <> ? ORDER BY put_ns LIMIT ?"
+_PUT_NS_OF = "SELECT put_ns FROM node WHERE scope = ? AND evictable = 1 ORDER BY put_ns LIMIT 1 OFFSET ?"
 OLDEST = "SELECT ino, size FROM node WHERE scope = ? AND evictable = 1 ORDER BY put_ns LIMIT ?"
 _VICTIMS_AROUND = (
     f"{nodes.WITH_BELOW} SELECT {nodes.COLUMNS} FROM node WHERE scope = ? AND evictable = 1"
@@ -78,6 +79,12 @@ def enforce(tx: Transaction, scope: int, number: int, newest: int = 0, waits: Wa
     """
     if number > 0:
         _evict(tx, scope, tx.rows(VICTIMS, (scope, newest, number)), waits)
+
+
+def put_ns_of(database: Database, scope: int, number: int) -> int:
+    """When the `number`-th of the objects in a pipeline was put, the oldest being the first; 0 where it has fewer."""
+    rows = database.rows(_PUT_NS_OF, (scope, number - 1))
+    return rows[0][0] if rows else 0
 
 
 def enforce_around(tx: Transaction, scope: int, number: int, directory: int) -> None:

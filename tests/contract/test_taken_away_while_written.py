@@ -105,6 +105,17 @@ def test_a_directory_has_the_name(pipeline: Path, other: Other, was_there: bool,
     assert os.listdir(key) == ["below"]
 
 
+def test_a_directory_has_the_name_of_what_was_removed(pipeline: Path) -> None:
+    """Whoever removed it itself wants no place for it."""
+    fd = os.open(pipeline / "k", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    os.unlink(pipeline / "k")
+    os.write(fd, b"for a while")
+    (pipeline / "k").mkdir()
+    os.fsync(fd)
+    os.close(fd)
+    assert (pipeline / "k").is_dir()
+
+
 @pytest.mark.parametrize("end", ["os.close(k)", "os.fsync(k)"])
 @pytest.mark.parametrize("flags", ["os.O_WRONLY", "os.O_WRONLY | os.O_TRUNC", "os.O_WRONLY | os.O_APPEND"])
 def test_what_the_put_of_an_evicted_name_evicts(make_mount: MakeMount, flags: str, end: str) -> None:

@@ -126,10 +126,12 @@ async def test_what_is_to_be_dropped_first_is_waited_for_once(
     kernel = KernelCache(Pulse(60, lambda: None))
     nursery.start_soon(kernel.run)
     begun = trio.current_time()
-    await kernel.drop(*((BUSY, b"%d" % number, 100 + number) for number in range(20)), (3, b"other", 99))
+    await kernel.wait_for(
+        kernel.ask_to_drop(*((BUSY, b"%d" % number, 100 + number) for number in range(20)), (3, b"other", 99))
+    )
     assert 0.5 <= trio.current_time() - begun < 5
     assert locked.forgotten == [(3, b"other")]
     locked.opened.set()
-    await kernel.drop((BUSY, b"last", 98))
+    await kernel.wait_for(kernel.ask_to_drop((BUSY, b"last", 98)))
     assert len(locked.forgotten) == 22
     nursery.cancel_scope.cancel()
