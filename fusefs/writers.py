@@ -55,6 +55,8 @@ class Writers:
     """The new name was renamed by who writes it: what O_EXCL claimed was the old one."""
     several: bool = False
     """The inode stands for several files, or stood: what the kernel checked may be another than the one it is about."""
+    given_up: bool = False
+    """All of them have removed the name: none of these is put."""
     entry_cached: bool = False
     """The kernel may hold the name for long, as after a rename onto it; to be dropped before a Put is acknowledged."""
     forgetting: list[trio.Event] = field(default_factory=list)

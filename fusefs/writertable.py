@@ -48,8 +48,9 @@ class WriterTable:
         As many as can be looked at in time.
         """
         found = self.at(parent, name)
+        others = [each for each in self.all_at(parent, name) if each is not found and not each.given_up]
         until = time.monotonic() + _LOOKED_AT_S
-        for each in ([] if found is None else [found]) + [one for one in self.all_at(parent, name) if one is not found]:
+        for each in others if found is None else [found, *others]:
             if each.openings.held_by(pid):
                 yield each
             if time.monotonic() > until:
@@ -199,10 +200,9 @@ class WriterTable:
             self.hold(copy, 0 if writers.base is None else writers.base.content)
 
     def give_name_up(self, writers: Writers) -> None:
-        """They put it no more. Who is about to open it for them does, and is not to be taken from those who put it."""
+        """They put it no more, unless somebody is about to open it who was led to them."""
         self.detach(writers)
-        if not writers.expected:
-            self._remove(writers)
+        writers.given_up = not writers.expected
 
     def detach(self, writers: Writers) -> None:
         """Let the name go, and keep the inode for those who have it open."""
