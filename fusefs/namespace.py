@@ -19,7 +19,7 @@ from fusefs.callers import Caller
 from fusefs.copies import PrivateCopy
 from fusefs.kernel import LONG_S
 from fusefs.listings import DirectoryHandle, Listings
-from fusefs.parting import part, rejoin
+from fusefs.parting import part, part_all, rejoin
 from fusefs.publication import Publication
 from fusefs.state import MountState, StaleError
 from fusefs.writers import Writers
@@ -225,16 +225,23 @@ class Namespace:
             raise NameTooLongError("the name is longer than 255 bytes")
         self._state.scope.check_change(parent, new_parent)
         self._state.store.publisher.first((parent, name), (new_parent, new_name))  # before they are looked up
-        writers = next(self._state.writers.held(parent, name, caller.pid), None)
-        if writers is not None and self._tree.child(parent, name) is None:
-            await self._rename_pending(writers, new_parent, new_name, caller.pid, replace=replace)
+        held = [*self._state.writers.held(parent, name, caller.pid)]
+        if held and self._tree.child(parent, name) is None:
+            await self._rename_pending(held[0], new_parent, new_name, caller.pid, replace=replace)
+            for own in part_all(self._state, [*self._state.writers.held(parent, name, caller.pid)], caller.pid):
+                self._state.writers.move(own, new_parent, new_name)
             return
         replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)
         if replaced is not None:
             self._state.retire(replaced)
         self._state.report(effects)
-        own_part = part(self._state, writers, caller.pid) if writers is not None else None
-        self._follow(parent, name, new_parent, new_name, own_part)
+        self._note_moved_onto(new_parent, new_name)
+        parts = part_all(self._state, held, caller.pid)
+        for own in parts:
+            self._state.writers.move(own, new_parent, new_name)
+        if parts:
+            self._state.writers.lead(parts[0])
+            self._note_moved_onto(new_parent, new_name)
         self._state.note_gone(parent, name)
 
     async def _rename_pending(self, writers: Writers, parent: int, name: bytes, pid: int, *, replace: bool) -> None:
@@ -279,13 +286,6 @@ class Namespace:
         self._state.report(effects)
         for at in names:
             self._note_moved_onto(*at)
-
-    def _follow(self, parent: int, name: bytes, new_parent: int, new_name: bytes, own: Writers | None) -> None:
-        self._note_moved_onto(new_parent, new_name)
-        if own is not None:
-            self._state.writers.move(own, new_parent, new_name)
-            self._state.writers.lead(own)
-            self._note_moved_onto(new_parent, new_name)
 
     def _note_moved_onto(self, parent: int, name: bytes) -> None:
         """The kernel carried an entry, with the time that it may be kept, to a name that somebody is writing."""

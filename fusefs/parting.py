@@ -28,6 +28,12 @@ def part(state: MountState, writers: Writers, pid: int) -> Writers | None:
     return parted
 
 
+def part_all(state: MountState, held: list[Writers], pid: int) -> list[Writers]:
+    """The same of several who are to put the name; those only where something is its own."""
+    parts = [part(state, writers, pid) for writers in held]
+    return [own for own in parts if own is not None]
+
+
 def rejoin(state: MountState, parted: Writers, writers: Writers) -> None:
     """The rename failed: all is as it was. Where the others are gone by now, the name is that of those who parted."""
     if parted is not writers and state.writers.at(parted.parent, parted.name) is writers:

@@ -16,7 +16,7 @@ from fusefs.openings import Openings
 from fusefs.writers import Writers
 
 _REPEATED_S = 1.0
-_LOOKED_AT_S = 0.05
+_LOOKED_AT_S = 0.5
 """For how long those are looked at who may have a name open: nobody is served meanwhile."""
 
 

@@ -151,6 +151,19 @@ REMOVED_WHERE_IT_WAS_RENAMED: Story = [
 ]
 """Whoever renames what it writes to a key that others write, and removes that, puts it no more."""
 
+RENAMED_WITH_ALL: Story = [
+    ("open", 2, "A", B, "w"),
+    ("truncate", 2, 0),
+    ("open", 4, "A", A, "w"),
+    ("write", 4, 0, b"overtaken"),
+    ("put_beside", A, b"beside", False),
+    ("move", "A", B, A, True),
+    ("move", "A", A, C, True),
+    ("fsync", 4),
+    ("close", 2),
+]
+"""All that a process writes under a name goes along with that, what it has renamed there and what it had there."""
+
 PUT_OVER_A_SYMLINK: Story = [
     ("open", 2, "A", A, "w"),
     ("write", 2, 0, b"put"),
@@ -174,6 +187,7 @@ STORIES = {
     "back and gone again": BACK_AND_GONE_AGAIN,
     "removed by who has closed it": REMOVED_BY_WHO_HAS_CLOSED_IT,
     "removed where it was renamed": REMOVED_WHERE_IT_WAS_RENAMED,
+    "renamed with all": RENAMED_WITH_ALL,
     "put over a symlink": PUT_OVER_A_SYMLINK,
 }
 
