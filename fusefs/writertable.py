@@ -13,9 +13,8 @@ from engine.store import Store
 from fusefs.callers import ancestry
 from fusefs.copies import File, PrivateCopy
 from fusefs.openings import Openings
-from fusefs.writers import Writers
+from fusefs.writers import EXPECTED_S, Writers
 
-_REPEATED_S = 1.0
 _LOOKED_AT_S = 0.5
 """For how long those are looked at who may have a name open: nobody is served meanwhile."""
 
@@ -98,7 +97,7 @@ class WriterTable:
 
     def expect(self, pid: int) -> None:
         """A thread is about to look a name up again, in order to write what it stands for by then."""
-        self._repeating[pid] = time.monotonic() + _REPEATED_S
+        self._repeating[pid] = time.monotonic() + EXPECTED_S
 
     def repeats(self, pid: int, node: Node | None) -> bool:
         """Whether the thread that looks up `node` does so to write it. Directories are only on its way.

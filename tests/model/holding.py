@@ -12,6 +12,7 @@ class Holding(Reference):
 
     def __init__(self, limit: int, expiry: int) -> None:
         super().__init__(limit, expiry)
+        self.processes: set[str] = set()
         self.descriptors: dict[int, Descriptor] = {}
         self.order = 0
 
@@ -95,7 +96,13 @@ class Holding(Reference):
             or any(copy is not self.shared_copy(place) for copy in own)
             # It has only what reads of it, or has passed on what it opened to a child.
             or (not own and any(process in (found.process, found.handle.opener) for found in here))
+            or any(self._is_anybodys(found.handle) for found in here if found.process == process)
         )
+
+    def _is_anybodys(self, handle: Handle) -> bool:
+        """Whether who inherited it cannot be told: its opener has ended, and somebody else has opened the same."""
+        same = (other.opener for other in self.handles() if other.copy is handle.copy)
+        return handle.opener not in self.processes and any(opener in self.processes for opener in same)
 
     def shared_copy(self, place: Place) -> Copy | None:
         now = self.at(place)

@@ -10,10 +10,6 @@ from tests.model.writing import Writing
 class Model(Writing):
     """A mounted store and the processes that use it."""
 
-    def __init__(self, limit: int, expiry: int) -> None:
-        super().__init__(limit, expiry)
-        self.processes: set[str] = set()
-
     def start(self, process: str) -> None:
         self.processes.add(process)
 
