@@ -164,6 +164,21 @@ RENAMED_WITH_ALL: Story = [
 ]
 """All that a process writes under a name goes along with that, what it has renamed there and what it had there."""
 
+APPENDED_TO_WHAT_CAME_BACK: Story = [
+    *put(A),
+    ("open", 3, "B", D, "w"),
+    ("write", 3, 0, b"put"),
+    ("end", "B"),
+    ("set_limit", b"p", 2),
+    ("set_note", A, b"x"),
+    *put(B),
+    ("open", 7, "A", A, "a"),
+    ("fsync", 7),
+    ("truncate", 7, 0),
+    ("close", 7),
+]
+"""It keeps the attributes that it had."""
+
 PUT_OVER_A_SYMLINK: Story = [
     ("open", 2, "A", A, "w"),
     ("write", 2, 0, b"put"),
@@ -188,6 +203,7 @@ STORIES = {
     "removed by who has closed it": REMOVED_BY_WHO_HAS_CLOSED_IT,
     "removed where it was renamed": REMOVED_WHERE_IT_WAS_RENAMED,
     "renamed with all": RENAMED_WITH_ALL,
+    "appended to what came back": APPENDED_TO_WHAT_CAME_BACK,
     "put over a symlink": PUT_OVER_A_SYMLINK,
 }
 

@@ -166,7 +166,9 @@ class Writing(Holding):
         self._publish(copy)
         copy.finished = copy.unfinished = False
         if copy.how is How.APPEND:
-            copy.value = b""
+            assert copy.origin is not None
+            # It goes on with the file that it was appended to, which may have come back for that.
+            copy.value, copy.file = b"", copy.origin.file
         elif copy.how is How.IF_ABSENT:
             copy.how = How.REPLACE
 
