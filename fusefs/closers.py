@@ -38,12 +38,11 @@ _LOOKS = 8
 """How many threads look at who waits for nobody."""
 _SEARCHES = 100
 """How many threads search, of which some may wait for ever."""
-_CLOSE = {"x86_64": b"3", "aarch64": b"57"}.get(platform.machine(), b"close")
 # close, dup2, dup3, close_range: where a thread that lives on can be waiting for its FLUSH.
-_CLOSING_CALLS = {_CLOSE} | {
-    "x86_64": {b"33", b"292", b"436"},
-    "aarch64": {b"24", b"436"},
-}.get(platform.machine(), set())
+_CLOSING_CALLS = {
+    "x86_64": frozenset({b"3", b"33", b"292", b"436"}),
+    "aarch64": frozenset({b"57", b"24", b"436"}),
+}.get(platform.machine(), frozenset())
 _RUNNING = b"running"
 
 
@@ -124,21 +123,29 @@ def _search(opener: int, life: Life, elsewhere: set[int]) -> Closing:
     alive = opener if life is Life.ALIVE else 0
     family = [alive, *_family(opener)] if alive else []
     leaving = _leaving(family)
-    if leaving:
-        return _judge(alive, leaving)
     running = list[int]()
-    if _one_closes(family, running):
+    if _one_closes(family, running, in_exec=not leaving):
         return Closing.PLAIN
-    found = _judge(alive, _leaving(pid for pid in _everybody() if pid not in elsewhere))
+    if not leaving:
+        leaving = _leaving(pid for pid in _everybody() if pid not in elsewhere)
+    found = _judge(alive, leaving)
+    # To take the close of one who lives for that of another who dies would lose what it was told is put.
     if found is not Closing.PLAIN and _one_closes_soon(running):
         return Closing.PLAIN
     return found
 
 
-def _one_closes(pids: Iterable[int], running: list[int]) -> bool:
-    """Whether a thread waits in a system call that closes something; adds those that run, up to where one does."""
+def _one_closes(pids: Iterable[int], running: list[int], *, in_exec: bool = False) -> bool:
+    """Whether a thread waits in a system call that closes something; adds those that run, up to where one does.
+
+    `in_exec`: execve(2) counts, which may be closing.
+    """
     for pid in pids:
-        call = _call(pid)
+        if _life(pid) is Life.IN_EXEC:
+            if in_exec:
+                return True
+            continue
+        call = _read(f"{pid}/syscall").partition(b" ")[0].strip()
         if call in _CLOSING_CALLS:
             return True
         if call == _RUNNING:
@@ -188,11 +195,6 @@ def task_in(stat: bytes) -> _Task:
     # The first thread of a process is a zombie as soon as it has ended itself, while another still closes the files.
     waits = state in b"SD" or (state == b"Z" and threads > 1)
     return _Task(bool(flags & _PF_EXITING) and waits, int(fields[-1]) & _SIGNAL_BITS)
-
-
-def _call(pid: int) -> bytes:
-    """The number of the system call that a thread waits in, or `_RUNNING`. Inside execve(2) it may be closing."""
-    return _CLOSE if _life(pid) is Life.IN_EXEC else _read(f"{pid}/syscall").partition(b" ")[0].strip()
 
 
 def _has_written(pid: int) -> bool:

@@ -326,6 +326,35 @@ def test_a_plain_close_while_somebody_else_is_being_killed(make_mount: MakeMount
         victim.communicate()
 
 
+def test_a_plain_close_while_a_child_is_being_killed(make_mount: MakeMount) -> None:
+    """It has nothing to do with the key, and takes long to die."""
+    mounted, elsewhere = make_mount(), make_mount()
+    for mount in (mounted, elsewhere):
+        (mount.run / "r").mkdir()
+    code = f"""
+ours, theirs = os.pipe()
+child = os.fork()
+if child == 0:
+    k = open({str(elsewhere.run / "r/k")!r}, 'w'); k.write('half'); k.flush()
+    os.write(theirs, b'w')
+    time.sleep(600)
+os.read(ours, 1)
+os.kill({elsewhere.pid}, signal.SIGSTOP)
+os.kill(child, signal.SIGKILL)
+while open(f'/proc/{{child}}/statm').read().split()[0] != '0':
+    time.sleep(0.01)
+for number in range(20):
+    k = open(f'k{{number}}', 'w'); k.write('whole'); k.close()
+os._exit(0)
+"""
+    try:
+        assert run_python(code, mounted.run / "r") == 0
+        values = {path.name: path.read_text() for path in (mounted.run / "r").iterdir()}
+        assert values == {f"k{number}": "whole" for number in range(20)}
+    finally:
+        os.kill(elsewhere.pid, signal.SIGCONT)
+
+
 def test_an_editor_that_closed_is_not_undone_by_one_that_was_killed(pipeline: Path) -> None:
     """Those who edit in place share a copy: what one closed is published although another was killed."""
     (pipeline / "k").write_text("--------")
