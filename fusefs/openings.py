@@ -55,7 +55,7 @@ class Openings(Collection[Opened]):
         self.parted = False
         """Others have the same private inode and another name, or had (see fusefs.parting)."""
         self._open_in: set[int] = set()
-        """The identities of threads that were found to have it open: until somebody closes it, they have."""
+        """The identities of threads that were found in /proc to have it open: until somebody closes it, they have."""
         self._known_until: dict[int, float] = {}
         """Up to when a number is known to be that of the thread or process which opened all these."""
 
@@ -213,26 +213,21 @@ class Openings(Collection[Opened]):
         self._open_in.clear()
 
     def _is_open_in(self, pid: int) -> bool:
-        identity = identity_of(pid) if pid else 0
-        if identity and identity in self._open_in:
+        if self._open_in and identity_of(pid) in self._open_in:
             return True
-        found = self._look_for(pid)
-        if found and identity:
-            if len(self._open_in) >= _FOUND_AT_MOST:
-                self._open_in.clear()
-            self._open_in.add(identity)
-        return found
-
-    def _look_for(self, pid: int) -> bool:
-        # A number that is shown for a published object as well is that of readers, too.
-        inos = {self._ino, *self._shown}
         opened = False
         for file in self._last_of(pid):
             if not file.closed_before:
                 return True
             opened = True
-        for_writing = bool(self._shown)
-        return holds(pid, inos, for_writing=for_writing, connection=self._connection, otherwise=opened)
+        # A number that is shown for a published object as well is that of readers, too.
+        inos, for_writing = {self._ino, *self._shown}, bool(self._shown)
+        found = holds(pid, inos, for_writing=for_writing, connection=self._connection, otherwise=opened)
+        if found and (identity := identity_of(pid)):
+            if len(self._open_in) >= _FOUND_AT_MOST:
+                self._open_in.clear()
+            self._open_in.add(identity)
+        return found
 
     def removed_by(self, pid: int) -> PrivateCopy | None:
         """What the caller's process has open and removed the name of: to be opened by its descriptors in /proc."""
