@@ -206,7 +206,7 @@ class KernelCache:
         """
         if not asked:
             return
-        waited = [*asked]
+        waited = {*asked}
         try:
             with self._pulse.bounded(), trio.move_on_after(_WAIT_AT_MOST_S):
                 for dropped in waited:
