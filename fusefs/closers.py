@@ -34,6 +34,7 @@ _SEARCH_AT_MOST_S = 2.0
 _ASLEEP_WITHIN_S = 0.05
 """How long a closer may take from its request to where it waits for the answer, on a busy machine."""
 _AGAIN_S = 0.001
+"""Between two looks, in which it may get there: on one processor it does not while we look."""
 _LOOKS = 8
 """How many threads look at who waits for nobody."""
 _SEARCHES = 100

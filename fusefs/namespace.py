@@ -173,9 +173,9 @@ class Namespace:
         self._require_own(caller.uid, (parent, name))
         self._state.scope.check_change(parent)
         self._state.store.publisher.first((parent, name))  # before it is looked up
-        held = [*self._state.writers.held(parent, name, caller.pid)]
+        held = self._state.writers.held(parent, name, caller.pid)
         own = [(writers, {*writers.openings.copies_of(caller.pid)}) for writers in held]
-        removed = self._remove_published(parent, name, pending=bool(held))
+        removed = self._remove_published(parent, name, pending=bool(own))
         try:
             self._unlink_pending(own)
         finally:
@@ -228,7 +228,7 @@ class Namespace:
         held = [*self._state.writers.held(parent, name, caller.pid)]
         if held and self._tree.child(parent, name) is None:
             await self._rename_pending(held[0], new_parent, new_name, caller.pid, replace=replace)
-            for own in part_all(self._state, [*self._state.writers.held(parent, name, caller.pid)], caller.pid):
+            for own in part_all(self._state, self._state.writers.held(parent, name, caller.pid), caller.pid):  # anew
                 self._state.writers.move(own, new_parent, new_name)
             return
         replaced, effects = self._tree.rename(parent, name, new_parent, new_name, replace=replace)

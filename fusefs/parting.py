@@ -3,7 +3,7 @@
 All of them keep the one private inode, which the kernel knows them by; who asks tells which of them is meant.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from fusefs.copies import PrivateCopy
@@ -28,7 +28,7 @@ def part(state: MountState, writers: Writers, pid: int) -> Writers | None:
     return parted
 
 
-def part_all(state: MountState, held: list[Writers], pid: int) -> list[Writers]:
+def part_all(state: MountState, held: Iterable[Writers], pid: int) -> list[Writers]:
     """The same of several who are to put the name; those only where something is its own."""
     parts = [part(state, writers, pid) for writers in held]
     return [own for own in parts if own is not None]
