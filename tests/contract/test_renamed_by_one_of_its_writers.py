@@ -137,7 +137,7 @@ def test_who_stays_finds_its_own_by_its_name(
     pipeline: Path, both: tuple[Other, Other], what: str, left: list[str]
 ) -> None:
     """Also when a descriptor of it was closed, so that it has to be looked for, and another was shown since."""
-    stayer, mover = both
+    mover, stayer = both  # whoever began is shown the published number once that is there
     stayer("os.close(os.dup(k))")
     mover("os.rename(path, to); os.fstat(k)")
     stayer(what, elsewhere=pipeline / "m")

@@ -3,7 +3,6 @@
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from engine.drafts import Draft
 from engine.errors import InternalError
 from engine.sqlite.slots import Slots
 from tests.support.stores import Stores, directory, new_draft, new_put, value
+from tests.support.waiting import wait_until
 
 APP = ScopeName.pipeline("app")
 LARGE = os.urandom(12 * 256 * 1024)
@@ -102,6 +102,23 @@ def test_two_sync_the_log_at_once(stores: Stores, monkeypatch: pytest.MonkeyPatc
     assert calls[:2] == ["sync", "write"], "it was told of as synced without having been written again"
 
 
+class Queue:
+    """A lock that counts who comes for it."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.came = 0
+        self._lock = lock
+        self._counting = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._counting:
+            self.came += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 def test_who_comes_while_others_wait_need_not_sync_for_itself(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     store = stores.open()
     store.create_pipeline(APP.name)
@@ -114,12 +131,14 @@ def test_who_comes_while_others_wait_need_not_sync_for_itself(stores: Stores, mo
         real(fd)
 
     monkeypatch.setattr(os, "fdatasync", fdatasync)
+    queue = Queue(store.database.log._syncing)
+    monkeypatch.setattr(store.database.log, "_syncing", queue)
     threads = [threading.Thread(target=store.sync) for _ in range(8)]
     threads[0].start()
     begun.wait(10)
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.2)  # they wait
+    wait_until(lambda: queue.came == 8)
     go_on.set()
     for thread in threads:
         thread.join()

@@ -150,3 +150,23 @@ async def test_what_a_process_that_is_gone_opened(state: MountState, monkeypatch
     assert asked == [gone.number] * 2
     monkeypatch.setattr(openings, "_LOOKED_AT_S", -1)  # as with more processes than can be looked at in time
     assert writers.openings.orphans(SELF) == []
+
+
+@pytest.mark.trio
+async def test_who_has_removed_the_name_is_not_asked(state: MountState, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many do, and have it open still."""
+    home = directory(state.store, APP)
+    all_of_them = []
+    for _ in range(FEW):
+        all_of_them.append(state.writers.begin(home, b"k", None, 0o600, 0, 0))
+        if len(all_of_them) < FEW:
+            state.writers.give_name_up(all_of_them[-1])
+    asked: list[openings.Openings] = []
+
+    def held_by(self: openings.Openings, pid: int) -> bool:
+        asked.append(self)
+        return True
+
+    monkeypatch.setattr(openings.Openings, "held_by", held_by)
+    assert [*state.writers.held(home, b"k", SELF)] == all_of_them[-1:]
+    assert asked == [all_of_them[-1].openings]
